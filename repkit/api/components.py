@@ -1,0 +1,135 @@
+"""What a component of each entry-point group must be able to do.
+
+Components are chosen by name in a recipe, built as ``Class(Class.Config(**table))`` (models get the task too) and never
+guessed from a class name. See docs/extension-points.md for a complete example of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from repkit.api.config import Config as _Config
+from repkit.api.data import Audio, Batch, Fold, Outputs, Utterance
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Corpus(Protocol):
+    """Utterances and their sound (group ``repkit.corpora``)."""
+
+    name: str
+
+    def utterances(self) -> Sequence[Utterance]:
+        """Return all utterances in a fixed order; decodes no audio."""
+        ...
+
+    def read(self, utterance: Utterance, max_duration_s: float | None = None) -> np.ndarray:
+        """Return the sound as mono float32 (S,) at 16 kHz, full scale 1.
+
+        Raises:
+            BadAudioError: unreadable, empty, silent, not finite or too short.
+        """
+        ...
+
+    def stream(self, skip: int = 0, max_duration_s: float | None = None) -> Iterator[tuple[Utterance, np.ndarray | Exception]]:
+        """Yield utterances in order with their sound, or with the `BadAudioError` met, after skipping some."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash (hex) of what the corpus holds: ids, speakers, labels, audio locations' sizes or revision."""
+        ...
+
+
+@runtime_checkable
+class Frontend(Protocol):
+    """Waveforms to frames (group ``repkit.frontends``)."""
+
+    Config: ClassVar[type[_Config]]
+    config: _Config
+    n_bands: int
+    sample_rate: int
+    frame_shift_s: float
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return the number of frames of a waveform of n_samples samples."""
+        ...
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return frames (B, T, F) float32 and their counts (B,) from waveforms (B, S) and sample counts (B,).
+
+        Padding never changes a valid frame: a waveform alone or in any batch gives the same frames.
+        """
+        ...
+
+    def convention(self) -> Mapping[str, object]:
+        """Return every setting that changes the numbers, as JSON values; stored with the data."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Frames or waveforms to embeddings (group ``repkit.encoders``)."""
+
+    name: str
+    dim: int
+    level: str
+    """``"utterance"`` for one vector each, ``"frame"`` for a sequence of states."""
+
+    def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return one (D,) vector or one (T, D) sequence per waveform (16 kHz), float32, whatever the batch."""
+        ...
+
+    def provenance(self) -> Mapping[str, object]:
+        """Return JSON values: config, checksum of the weights, corpora and speakers heard in training."""
+        ...
+
+
+class SerModel(Protocol):
+    """A stage-two model (group ``repkit.models``), a `torch.nn.Module` built as ``Class(config, task)``."""
+
+    Config: ClassVar[type[_Config]]
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return the views' logits and the shared vector."""
+        ...
+
+    def parameter_groups(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:
+        """Return the parameters by role: ``shared``, ``adapter``, ``norm``, ``head``; every parameter exactly once."""
+        ...
+
+
+class Objective(Protocol):
+    """A stage-two loss (group ``repkit.objectives``), a `torch.nn.Module` built as ``Class(config, task)``."""
+
+    Config: ClassVar[type[_Config]]
+
+    def __call__(self, outputs: Outputs, batch: Batch, progress: float) -> Mapping[str, torch.Tensor]:
+        """Return named scalar losses whose sum is minimised; missing labels count nothing. Progress runs from 0 to 1."""
+        ...
+
+
+@runtime_checkable
+class EvaluationProtocol(Protocol):
+    """The rule that makes folds (group ``repkit.protocols``)."""
+
+    Config: ClassVar[type[_Config]]
+
+    def folds(self, utterances: Sequence[Utterance]) -> Sequence[Fold]:
+        """Return folds with speaker-disjoint train, dev and test, independent of the order of utterances."""
+        ...
+
+
+__all__ = [
+    "Audio",
+    "Corpus",
+    "Encoder",
+    "EvaluationProtocol",
+    "Frontend",
+    "Objective",
+    "SerModel",
+]

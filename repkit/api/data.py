@@ -1,0 +1,168 @@
+"""The values that pass between the rooms. Axes: B batch, S samples, T frames, F bands, D embedding, C classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+View = Literal["emotion", "arousal", "valence"]
+"""One supervised output."""
+
+MISSING = -100
+"""Target index of a missing label; every objective masks it (the ignore index of torch's cross-entropy)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """Where an utterance's sound is. Nothing is decoded by making one.
+
+    Attributes:
+        path: audio file, or None when the corpus hands the bytes out itself (hub rows, generated speech).
+        start_s: first second to read.
+        end_s: end in seconds, or None for the end of the file.
+        channel: channel to take, or None for the mean of all.
+    """
+
+    path: Path | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """One unit of speech with what is known about it.
+
+    Attributes:
+        id: unique over all corpora, ``"<corpus>/<name>"``; the key of stores, folds and predictions.
+        corpus: name of the corpus, as given by the user.
+        speaker: unique over all corpora, ``"<corpus>/<speaker>"``, or None if unknown.
+        session: recording session, ``"<corpus>/<session>"``, or None.
+        gender: ``"female"``, ``"male"`` or None.
+        language: ISO 639-1 code or None.
+        emotion: a name of the closed vocabulary (`repkit.audio.emotions`) or None when unlabelled.
+        arousal: mean rating on 1 (calm) to 5 (excited), or None.
+        valence: mean rating on 1 (negative) to 5 (positive), or None.
+        text: what is said, or None.
+        audio: where the sound is.
+        extra: any further columns of the corpus, as text.
+    """
+
+    id: str
+    corpus: str
+    speaker: str | None = None
+    session: str | None = None
+    gender: str | None = None
+    language: str | None = None
+    emotion: str | None = None
+    arousal: float | None = None
+    valence: float | None = None
+    text: str | None = None
+    audio: Audio = field(default_factory=Audio)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One train, dev, test triple of utterance ids.
+
+    Attributes:
+        name: unique in its protocol, for example ``"speaker_03"``.
+        train: ids to learn from.
+        dev: ids to select the epoch on.
+        test: ids to predict, never used for any choice.
+        unlabelled: ids whose audio may be heard in training; the loader strips their labels.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a stage-two model has to predict and from what; a model builds its layers from it.
+
+    Attributes:
+        views: classes of each view, in the order of the logits.
+        n_bands: F of the log-Mel frames.
+        vector_dim: D of the utterance vector, 0 when there is none.
+        state_dim: D of frame-level states, 0 when there are none.
+        domains: number of classes of each domain (speaker, corpus, language, gender).
+    """
+
+    views: Mapping[str, tuple[str, ...]]
+    n_bands: int
+    vector_dim: int = 0
+    state_dim: int = 0
+    domains: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Batch:
+    """A padded batch for stage two.
+
+    Attributes:
+        ids: B utterance ids.
+        frames: (B, T, F) float32, zero where padded.
+        lengths: (B,) int64, valid frames.
+        targets: per view (B,) int64 class index, `MISSING` where unlabelled.
+        vectors: (B, D) float32 utterance vectors or None.
+        states: (B, T2, D) float32 frame-level states or None, zero where padded.
+        state_lengths: (B,) int64 or None.
+        domains: per domain (B,) int64 class index, `MISSING` where unknown.
+        weights: (B,) float32 utterance weights or None.
+    """
+
+    ids: list[str]
+    frames: torch.Tensor
+    lengths: torch.Tensor
+    targets: dict[str, torch.Tensor]
+    vectors: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    state_lengths: torch.Tensor | None = None
+    domains: dict[str, torch.Tensor] = field(default_factory=dict)
+    weights: torch.Tensor | None = None
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(B, T) bool, True where a frame is real."""
+        import torch
+
+        steps = torch.arange(self.frames.shape[1], device=self.frames.device)
+        return steps[None, :] < self.lengths[:, None]
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a stage-two model returns.
+
+    Attributes:
+        logits: per view (B, C) float32, unnormalised.
+        shared: (B, H) float32, the vector all heads read; for t-SNE, domain heads and probes.
+    """
+
+    logits: dict[str, torch.Tensor]
+    shared: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames of one utterance.
+
+    Attributes:
+        values: (T, F) float32.
+        frame_shift_s: seconds between two frames.
+    """
+
+    values: np.ndarray
+    frame_shift_s: float

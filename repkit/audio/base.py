@@ -1,0 +1,182 @@
+"""What corpora made of audio files have in common: lazy listing, decoding, fingerprint, published counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repkit.api import Utterance
+from repkit.audio.decode import AUDIO_SUFFIXES, decode
+from repkit.errors import BadAudioError, DataError, RepkitWarning
+
+MAX_PROBLEMS = 25
+
+
+class FileCorpus:
+    """A corpus whose utterances are files or parts of files under one folder.
+
+    Subclasses fill `name`, `root`, and write `_list`.
+
+    Attributes:
+        name: name of the corpus, the first part of every id.
+        root: folder of the corpus.
+        expected: published counts (``utterances``, ``speakers``, ``emotions``) or None.
+        licence: terms of use in one line, empty if unknown.
+        notes: what listing had to say (files left alone, repairs), filled by `utterances`.
+    """
+
+    name: str
+    root: Path
+    expected: dict[str, Any] | None = None
+    licence: str = ""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._utterances: tuple[Utterance, ...] | None = None
+        self._positions: dict[str, int] | None = None
+
+    def _list(self) -> Sequence[Utterance]:
+        raise NotImplementedError
+
+    def utterances(self) -> Sequence[Utterance]:
+        """Return all utterances in a fixed order; decodes no audio.
+
+        Raises:
+            DataError: nothing found, or labels, speakers or files that cannot be used, all at once.
+        """
+        if self._utterances is None:
+            listed = tuple(self._list())
+            self._utterances = listed
+            for line in [*self.notes, *count_mismatches(self.name, listed, self.expected)]:
+                warnings.warn(line, RepkitWarning, stacklevel=2)
+        return self._utterances
+
+    def read(self, utterance: Utterance, max_duration_s: float | None = None) -> np.ndarray:
+        """Return the sound as mono float32 (S,) at 16 kHz, full scale 1.
+
+        Raises:
+            BadAudioError: unreadable, truncated, empty, silent, not finite or too short.
+        """
+        audio = utterance.audio
+        if audio.path is None:
+            raise DataError(f"{utterance.id}: has no audio file; it does not belong to corpus {self.name!r}")
+        return decode(
+            audio.path,
+            where=str(audio.path),
+            start_s=audio.start_s,
+            end_s=audio.end_s,
+            channel=audio.channel,
+            max_duration_s=max_duration_s,
+        )
+
+    def stream(
+        self, skip: int = 0, max_duration_s: float | None = None
+    ) -> Iterator[tuple[Utterance, np.ndarray | Exception]]:
+        """Yield utterances in order with their sound, or with the `BadAudioError` met, after skipping some."""
+        for utterance in self.utterances()[skip:]:
+            yield utterance, read_or_error(self, utterance, max_duration_s)
+
+    def fingerprint(self) -> str:
+        """Return sha256 (hex) over ids, speakers, labels, positions and sizes of files; folders' places do not count."""
+        return fingerprint_of(self.utterances(), self.root)
+
+
+def read_or_error(corpus: Any, utterance: Utterance, max_duration_s: float | None) -> np.ndarray | BadAudioError:
+    """Return the sound of an utterance, or the `BadAudioError` it raises."""
+    try:
+        sound: np.ndarray = corpus.read(utterance, max_duration_s)
+    except BadAudioError as error:
+        return error
+    return sound
+
+
+def fingerprint_of(utterances: Sequence[Utterance], root: Path | None, more: Mapping[str, Any] | None = None) -> str:
+    """Return sha256 (hex) over what utterances hold; paths count relative to the corpus's folder, with file sizes."""
+    digest = hashlib.sha256(json.dumps(more or {}, sort_keys=True).encode())
+    sizes: dict[Path, int] = {}
+    for u in utterances:
+        place: str | None = None
+        if u.audio.path is not None:
+            path = u.audio.path
+            place = path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
+            if path not in sizes:
+                sizes[path] = path.stat().st_size if path.exists() else -1
+        row = [u.id, u.speaker, u.session, u.gender, u.language, u.emotion, u.arousal, u.valence]
+        row += [place, sizes.get(u.audio.path, 0) if u.audio.path else 0]
+        row += [u.audio.start_s, u.audio.end_s, u.audio.channel]
+        digest.update(json.dumps(row, ensure_ascii=False).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def count_mismatches(name: str, utterances: Sequence[Utterance], expected: Mapping[str, Any] | None) -> list[str]:
+    """Return one line per published count that is not met."""
+    if not expected:
+        return []
+    found: dict[str, Any] = {
+        "utterances": len(utterances),
+        "speakers": len({u.speaker for u in utterances if u.speaker is not None}),
+    }
+    lines = [
+        f"corpus {name}: {found[what]} {what} found; expected {expected[what]}; "
+        "the copy is incomplete, has been changed, or is another release"
+        for what in ("utterances", "speakers")
+        if expected.get(what) is not None and expected[what] != found[what]
+    ]
+    if expected.get("emotions"):
+        counts = Counter(u.emotion for u in utterances)
+        wrong = [
+            f"{emotion} {counts.get(emotion, 0)} (expected {count})"
+            for emotion, count in sorted(expected["emotions"].items())
+            if counts.get(emotion, 0) != count
+        ]
+        if wrong:
+            lines.append(f"corpus {name}: emotions differ from the published counts: {', '.join(wrong)}")
+    return lines
+
+
+def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """Return all audio files under a folder, sorted by their relative path; suffixes in any case.
+
+    Hidden files (such as the ``._x.wav`` companions that macOS writes) are left alone.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: there is no such folder; expected the folder of a corpus; check the path")
+    if not root.is_dir():
+        raise DataError(f"{root}: is a file; expected the folder of a corpus")
+    wanted = {suffix.lower() for suffix in suffixes}
+    found = [p for p in root.rglob("*") if p.suffix.lower() in wanted and not p.name.startswith(".") and p.is_file()]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def shorten(problems: Sequence[str]) -> list[str]:
+    """Return the first problems and a line saying how many more there are."""
+    if len(problems) <= MAX_PROBLEMS:
+        return list(problems)
+    return [*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS} more"]
+
+
+def gender_of(label: str) -> str | None:
+    """Return ``"female"``, ``"male"`` or None (unknown) for a corpus's word or letter.
+
+    Raises:
+        ValueError: a word that is none of these.
+    """
+    key = label.strip().casefold()
+    if key in {"f", "female", "w", "woman", "weiblich", "femmina", "femme", "feminine"}:
+        return "female"
+    if key in {"m", "male", "man", "männlich", "maschio", "homme", "masculine"}:
+        return "male"
+    if key in {"", "unknown", "?", "other", "none", "nan", "na", "n/a"}:
+        return None
+    raise ValueError(f"gender {label!r} is not known; expected female, male or nothing")

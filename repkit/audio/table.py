@@ -1,0 +1,258 @@
+"""Read a corpus's CSV table into utterances; all that is wrong with it is found in one pass."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from repkit.api import Audio, Utterance
+from repkit.audio.base import gender_of, shorten
+from repkit.audio.emotions import canonical_emotion
+from repkit.errors import DataError, did_you_mean
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "audio": ("file_name", "path", "file", "audio", "filename", "wav", "file_path", "audio_path"),
+    "id": ("utterance_id", "id"),
+    "speaker": ("speaker_id", "speaker", "spk", "speakerid", "actor", "subject"),
+    "session": ("session", "session_id"),
+    "gender": ("gender", "sex"),
+    "language": ("language", "lang"),
+    "emotion": ("emotion", "label", "emotion_label"),
+    "arousal": ("arousal", "activation", "aro"),
+    "valence": ("valence", "val"),
+    "text": ("text", "transcript", "transcription", "sentence"),
+    "start": ("start", "start_s", "begin"),
+    "end": ("end", "end_s", "stop"),
+    "channel": ("channel",),
+}
+"""What a column can be, and the names under which each is found without a column map."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How to read a table; see `repkit.audio.folder.FolderCorpus.Config` for each setting."""
+
+    name: str
+    columns: Mapping[str, str]
+    language: str | None
+    emotions: Mapping[str, str]
+    rating_range: tuple[float, float]
+
+
+def read_table(table: Path, root: Path, options: TableOptions) -> list[Utterance]:
+    """Return the utterances of a CSV table (comma, semicolon or tab; UTF-8; a header line).
+
+    Args:
+        table: the CSV file.
+        root: folder that the audio column is relative to.
+        options: names and maps.
+
+    Raises:
+        DataError: columns missing or mapped wrongly, labels, speakers, ratings, times or files that cannot be used,
+            ids that stand twice; `problems` names each with its line.
+    """
+    header, rows = _rows(table)
+    columns = _columns(table, header, options.columns)
+    reader = _RowReader(table, root, columns, options)
+    utterances = [reader.read(line, row) for line, row in rows]
+    if reader.problems:
+        raise DataError(
+            f"{table}: {len(reader.problems)} problem(s) in {len(rows)} rows; correct them all, then run again",
+            shorten(reader.problems),
+        )
+    if not rows:
+        raise DataError(f"{table}: has a header and no rows; expected one row per utterance")
+    return [utterance for utterance in utterances if utterance is not None]
+
+
+def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{table}: is not UTF-8 text (byte {error.start}: {error.reason}); save it as CSV in UTF-8"
+        ) from error
+    first = text.split("\n", 1)[0]
+    if not first.strip():
+        raise DataError(f"{table}: is empty; expected a header line such as file_name,speaker_id,gender,emotion")
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    header = [(name or "").strip() for name in (reader.fieldnames or [])]
+    reader.fieldnames = header
+    rows = []
+    for row in reader:
+        values = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
+        if any(values.values()):
+            rows.append((reader.line_num, values))
+    return header, rows
+
+
+def _columns(table: Path, header: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each role that has one."""
+    problems = []
+    for role, column in given.items():
+        if role not in ROLES:
+            problems.append(
+                f"columns.{role}: no such role{did_you_mean(role, ROLES)}; expected one of {', '.join(ROLES)}"
+            )
+        elif column and column not in header:
+            problems.append(f"columns.{role} = {column!r}: no such column{did_you_mean(column, header)}")
+    lower = {name.casefold(): name for name in header}
+    found: dict[str, str] = {}
+    for role, names in ROLES.items():
+        if role in given:
+            if given[role] in header:
+                found[role] = given[role]
+            continue
+        match = next((lower[name] for name in names if name in lower), None)
+        if match is not None:
+            found[role] = match
+    if "audio" not in found and "audio" not in given:
+        problems.append(
+            'no column with the audio files (looked for file_name, path, file, ...): add columns = { audio = "COLUMN" }'
+        )
+    labelled = {"emotion", "arousal", "valence"} & set(found)
+    if labelled and "speaker" not in found and "speaker" not in given:
+        problems.append(
+            "no column with the speakers (looked for speaker_id, speaker, ...), and without speakers nothing can be "
+            'tested fairly: add columns = { speaker = "COLUMN" }, or { speaker = "" } if they are truly unknown'
+        )
+    if problems:
+        raise DataError(f"{table}: columns do not fit; the columns found are: {', '.join(header)}", problems)
+    return found
+
+
+class _RowReader:
+    """Turns rows into utterances and collects what is wrong with them."""
+
+    def __init__(self, table: Path, root: Path, columns: Mapping[str, str], options: TableOptions) -> None:
+        self.table, self.root, self.columns, self.options = table, root, columns, options
+        self.problems: list[str] = []
+        self._lines: dict[str, int] = {}
+        self._files: dict[str, Path] | None = None
+        self._known = set(columns.values())
+
+    def read(self, line: int, row: Mapping[str, str]) -> Utterance | None:
+        where = f"{self.table.name} line {line}"
+        before = len(self.problems)
+        value = {role: row.get(column, "") for role, column in self.columns.items()}
+        path = self._path(where, value["audio"])
+        start, end = self._seconds(where, "start", value), self._seconds(where, "end", value)
+        channel = self._seconds(where, "channel", value)
+        if start is not None and end is not None and end <= start:
+            self.problems.append(f"{where}: end {end:g} s is not after start {start:g} s")
+        name = value.get("id") or segment_name(utterance_name(value["audio"]), start, end)
+        if name in self._lines:
+            self.problems.append(f"{where}: id {name!r} stands already in line {self._lines[name]}")
+        self._lines.setdefault(name, line)
+        speaker = value.get("speaker", "")
+        emotion = self._emotion(where, value.get("emotion", ""))
+        arousal, valence = self._rating(where, "arousal", value), self._rating(where, "valence", value)
+        labelled = emotion is not None or arousal is not None or valence is not None
+        if labelled and "speaker" in self.columns and not speaker:
+            self.problems.append(
+                f"{where}: {self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a labelled "
+                "utterance; fill it in or take the row out"
+            )
+        gender = self._gender(where, value.get("gender", ""))
+        if len(self.problems) > before or path is None:
+            return None
+        corpus = self.options.name
+        return Utterance(
+            id=f"{corpus}/{name}",
+            corpus=corpus,
+            speaker=f"{corpus}/{speaker}" if speaker else None,
+            session=f"{corpus}/{value['session']}" if value.get("session") else None,
+            gender=gender,
+            language=value.get("language") or self.options.language,
+            emotion=emotion,
+            arousal=arousal,
+            valence=valence,
+            text=value.get("text") or None,
+            audio=Audio(path=path, start_s=start or 0.0, end_s=end, channel=None if channel is None else int(channel)),
+            extra={k: v for k, v in row.items() if k and v and k not in self._known},
+        )
+
+    def _path(self, where: str, text: str) -> Path | None:
+        if not text:
+            self.problems.append(f"{where}: {self.columns['audio']} is empty; expected an audio file")
+            return None
+        path = self.root / text.replace("\\", "/")
+        if path.is_file():
+            return path
+        if self._files is None:
+            self._files = {
+                p.relative_to(self.root).as_posix().casefold(): p for p in self.root.rglob("*") if p.is_file()
+            }
+        other_case = self._files.get(Path(text.replace("\\", "/")).as_posix().casefold())
+        if other_case is not None:
+            return other_case
+        stem = Path(text).stem.casefold()
+        alike = next((p for key, p in self._files.items() if Path(key).stem == stem and p != self.table), None)
+        hint = f"; there is {alike.relative_to(self.root)}" if alike else ""
+        self.problems.append(f"{where}: there is no file {text!r} in {self.root}{hint}")
+        return None
+
+    def _emotion(self, where: str, label: str) -> str | None:
+        if not label:
+            return None
+        mapped = self.options.emotions.get(label, label)
+        try:
+            return canonical_emotion(mapped, where)
+        except DataError as error:
+            self.problems.append(error.message)
+            return None
+
+    def _gender(self, where: str, label: str) -> str | None:
+        try:
+            return gender_of(label)
+        except ValueError as error:
+            self.problems.append(f"{where}: {error}")
+            return None
+
+    def _seconds(self, where: str, role: str, value: Mapping[str, str]) -> float | None:
+        text = value.get(role, "")
+        if not text:
+            return None
+        number = _number(text)
+        if number is None or number < 0:
+            self.problems.append(f"{where}: {self.columns[role]} is {text!r}; expected a number from 0 up")
+            return None
+        return number
+
+    def _rating(self, where: str, role: str, value: Mapping[str, str]) -> float | None:
+        text = value.get(role, "")
+        if not text or text.casefold() in {"nan", "na", "none"}:
+            return None
+        low, high = self.options.rating_range
+        number = _number(text)
+        if number is None or not low <= number <= high:
+            self.problems.append(
+                f"{where}: {self.columns[role]} is {text!r}; expected a rating from {low:g} to {high:g} "
+                "(rating_range = [LOW, HIGH] states another scale)"
+            )
+            return None
+        return round(1.0 + 4.0 * (number - low) / (high - low), 6)
+
+
+def _number(text: str) -> float | None:
+    # float() also takes nan, inf, 1_0 and the like, which are never meant
+    return float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else None
+
+
+def utterance_name(relative: str) -> str:
+    """Return the path without suffix, and without the folder ``data`` that Hugging Face audio folders have."""
+    path = Path(relative.replace("\\", "/"))
+    name = path.with_suffix("").as_posix().removeprefix("./")
+    return name.removeprefix("data/")
+
+
+def segment_name(name: str, start_s: float | None, end_s: float | None) -> str:
+    """Return the name of a part of a recording, with its times in milliseconds; the name itself for the whole."""
+    if start_s is None and end_s is None:
+        return name
+    stop = "end" if end_s is None else f"{round(1000 * end_s):07d}"
+    return f"{name}_{round(1000 * (start_s or 0)):07d}-{stop}"

@@ -1,0 +1,125 @@
+"""Read a recipe strictly: ``extends``, ``--set``, unknown keys refused, all problems at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from repkit.config.locate import find_recipe
+from repkit.errors import RecipeError, UsageError
+from repkit.plugins.load import validation_lines
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        RecipeError: not TOML; names file, line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML: {error}; mend the file") from error
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """Split ``a.b=value`` into its path and a TOML value; a bare word is text.
+
+    Raises:
+        UsageError: no ``=`` or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text}: expected KEY=VALUE, for example training.epochs=50")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return key.strip().split("."), parsed
+
+
+def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value inside nested tables; a number steps into a list.
+
+    Raises:
+        UsageError: the path leads through something that is no table.
+    """
+    place: Any = tables
+    for position, part in enumerate(path):
+        last = position == len(path) - 1
+        if isinstance(place, list):
+            if not part.isdigit() or int(part) >= len(place):
+                raise UsageError(f"--set {'.'.join(path)}: {part!r} is no index of a list of {len(place)}; use 0 to {len(place) - 1}")
+            if last:
+                place[int(part)] = value
+            else:
+                place = place[int(part)]
+        elif isinstance(place, dict):
+            if last:
+                place[part] = value
+            else:
+                place = place.setdefault(part, {})
+        else:
+            raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[:position])} is a value, not a table")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return base with the tables of over laid upon it; a component of another name replaces the whole table."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and old.get("name") == value.get("name", old.get("name")):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_tables(name: str) -> dict[str, Any]:
+    """Return a recipe's tables with ``extends`` resolved (one level)."""
+    path = find_recipe(name)
+    tables = read_toml(path)
+    parent = tables.pop("extends", None)
+    if parent is None:
+        return tables
+    sibling = path.parent / f"{parent}.toml"
+    base = read_toml(sibling if sibling.is_file() else find_recipe(str(parent)))
+    if "extends" in base:
+        raise RecipeError(f"{path}: extends {parent!r}, which extends another; only one level is allowed")
+    return merge(base, tables)
+
+
+def load_recipe(
+    kind: type[Recipe], name: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        kind: `SerRecipe` or `PretrainRecipe`.
+        name: recipe name or path.
+        assignments: ``KEY=VALUE`` texts of ``--set``.
+        overrides: tables from other options, laid on last.
+
+    Raises:
+        RecipeError: every problem at once.
+        UsageError: an assignment that cannot be read.
+    """
+    tables = read_tables(name)
+    command = kind.model_fields["command"].default
+    if tables.get("command", command) != command:
+        raise RecipeError(f"recipe {name}: is for `repkit {tables['command']}`, not for `repkit {command}`")
+    for text in assignments:
+        path, value = parse_assignment(text)
+        assign(tables, path, value)
+    tables = merge(tables, overrides or {})
+    try:
+        return kind.model_validate(tables)
+    except ValidationError as error:
+        known = tuple(kind.model_fields)
+        raise RecipeError(f"recipe {name}: not valid", validation_lines(error, "", known)) from error

@@ -1,0 +1,48 @@
+"""Find a recipe: a path, a name shipped with repkit, or one that a plugin brings."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from repkit.errors import RecipeError, did_you_mean
+from repkit.plugins import components, load
+from repkit.plugins.discover import KNOWN_ELSEWHERE
+
+
+def _own_folder() -> Path:
+    spec = importlib.util.find_spec("repkit")
+    package = Path(str(spec.origin)).parent if spec and spec.origin else Path(__file__).parents[1]
+    shipped = package / "_recipes"  # inside a wheel
+    return shipped if shipped.is_dir() else package.parent / "recipes"  # in a checkout
+
+
+def list_recipes() -> dict[str, str]:
+    """Return recipe names and where each comes from (``repkit`` or a distribution)."""
+    found = {path.stem: "repkit" for path in sorted(_own_folder().glob("*.toml"))}
+    for component in components("repkit.recipes"):
+        found[component.name] = component.origin
+    return found
+
+
+def find_recipe(name: str) -> Path:
+    """Return the TOML file of a recipe given by name or path.
+
+    Raises:
+        RecipeError: no such recipe; the message names close ones and the package that may bring it.
+    """
+    path = Path(name)
+    if name.endswith(".toml") or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"recipe {name}: no such file; give an existing TOML file or a name of `repkit recipes list`")
+        return path
+    own = _own_folder() / f"{name}.toml"
+    if own.is_file():
+        return own
+    if any(component.name == name for component in components("repkit.recipes")):
+        brought = load("repkit.recipes", name)
+        return Path(str(brought() if callable(brought) else brought))
+    known = list_recipes()
+    package = KNOWN_ELSEWHERE.get(name)
+    brings = f"; it comes with {package} (pip install {package})" if package else ""
+    raise RecipeError(f"recipe {name!r}: not found{did_you_mean(name, known)}{brings}; known: {', '.join(known) or 'none'}")

@@ -1,0 +1,182 @@
+"""Which part of the remaining speech is held out to choose the epoch on.
+
+Source: own design; neumann2019 leaves dev undefined (sheet, trap 9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from repkit.api import Config, Utterance
+from repkit.errors import DataError
+
+DEFAULT_SHARE = 0.15
+"""Aimed share of the remaining speakers that go to dev."""
+MOST_SHARE = 0.2
+"""One speaker is added to balance the genders only up to this share."""
+
+
+class DevConfig(Config):
+    """How dev is taken; part of the settings of every protocol.
+
+    Attributes:
+        dev: ``"speakers"`` holds whole speakers out (default); ``"utterances"`` takes `dev_fraction` of every training
+            session stratified by emotion, so that dev and train share speakers, as readings of the paper do;
+            ``"none"`` has no dev part, so that only the last epoch can be used.
+        n_dev_speakers: number of dev speakers; by default about 15 % of the speakers not under test, at least one.
+        dev_fraction: share of each training session for ``dev = "utterances"``.
+        seed: of every random choice.
+    """
+
+    dev: Literal["speakers", "utterances", "none"] = "speakers"
+    n_dev_speakers: int | None = Field(default=None, ge=1)
+    dev_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    seed: int = 0
+
+
+def hash_key(*parts: object) -> str:
+    """Return a key that orders things at random but the same on every machine and under every library version."""
+    return hashlib.sha256("/".join(str(part) for part in parts).encode()).hexdigest()
+
+
+def split_dev(
+    rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the utterances that are not under test.
+
+    Args:
+        rest: utterances outside test, all with a speaker.
+        config: how dev is taken.
+        fold_index: position of the fold; dev speakers rotate with it.
+        fold_name: for messages and for the seed of utterance draws.
+
+    Returns:
+        ids of train and of dev, each sorted.
+
+    Raises:
+        DataError: too few speakers are left to hold one out, or nothing is left.
+    """
+    if not rest:
+        raise DataError(
+            f"fold {fold_name!r}: no utterance is left to train on; expected speakers outside the test part; "
+            "add speakers or test fewer of them at a time"
+        )
+    if config.dev == "none":
+        dev: set[str] = set()
+    elif config.dev == "utterances":
+        dev = _dev_utterances(rest, config, fold_name)
+    else:
+        speakers = _dev_speakers(rest, config, fold_index, fold_name)
+        dev = {utterance.id for utterance in rest if utterance.speaker in speakers}
+    ids = sorted(utterance.id for utterance in rest)
+    return tuple(i for i in ids if i not in dev), tuple(i for i in ids if i in dev)
+
+
+def _dev_utterances(rest: Sequence[Utterance], config: DevConfig, fold_name: str) -> set[str]:
+    """Draw `dev_fraction` of every session (of every speaker where sessions are unknown), stratified by emotion."""
+    sessions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for utterance in rest:
+        sessions[utterance.session or str(utterance.speaker)][utterance.emotion or ""].append(utterance.id)
+    drawn: set[str] = set()
+    for session, strata in sorted(sessions.items()):
+        exact = {emotion: config.dev_fraction * len(ids) for emotion, ids in strata.items()}
+        take = {emotion: math.floor(share) for emotion, share in exact.items()}
+        # largest remainder: the session gives its share although many strata are smaller than ten utterances
+        open_places = round(sum(exact.values())) - sum(take.values())
+        by_remainder = sorted(
+            strata, key=lambda e: (-round(exact[e] - take[e], 9), hash_key(config.seed, fold_name, session, e))
+        )
+        for emotion in by_remainder[: max(0, open_places)]:
+            take[emotion] += 1
+        for emotion, ids in strata.items():
+            drawn.update(sorted(ids, key=lambda i: hash_key(config.seed, fold_name, i))[: take[emotion]])
+    if not drawn:
+        raise DataError(
+            f"fold {fold_name!r}: dev_fraction = {config.dev_fraction} of {len(rest)} utterances in {len(sessions)} "
+            'sessions gives no dev utterance; expected at least one; raise dev_fraction or set dev = "speakers"'
+        )
+    return drawn
+
+
+def _dev_speakers(rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str) -> set[str]:
+    """Choose dev speakers: a window that rotates with the fold, mended by single swaps.
+
+    A swap is made while it lowers, in this order: the classes missing from train, the classes missing from dev, the
+    imbalance of genders, the departure of dev's share of utterances from half to twice its share of speakers.
+    """
+    speakers = sorted({str(utterance.speaker) for utterance in rest})
+    if len(speakers) < 2:
+        raise DataError(
+            f"fold {fold_name!r}: {len(speakers)} speaker is left outside the test part; expected at least 2, one for "
+            'train and one for dev; use a corpus of 3 or more speakers, or set dev = "utterances" or dev = "none"'
+        )
+    genders = speaker_genders(rest)
+    size = config.n_dev_speakers or _default_size(speakers, genders)
+    if size >= len(speakers):
+        raise DataError(
+            f"fold {fold_name!r}: n_dev_speakers = {size} with {len(speakers)} speakers outside the test part; "
+            f"expected at most {len(speakers) - 1}, so that train keeps one; lower n_dev_speakers"
+        )
+    start = fold_index * size % len(speakers)
+    order = speakers[start:] + speakers[:start]
+    counts: dict[str, Counter[str]] = {speaker: Counter() for speaker in speakers}
+    for utterance in rest:
+        counts[str(utterance.speaker)][utterance.emotion or ""] += 1
+    chosen = order[:size]
+    best = _faults(chosen, order, counts, genders)
+    while True:
+        swaps = [
+            [other if member == old else member for member in chosen]
+            for old in chosen
+            for other in order
+            if other not in chosen
+        ]
+        scored = [(_faults(swap, order, counts, genders), place) for place, swap in enumerate(swaps)]
+        faults, place = min(scored)
+        if faults >= best:
+            return set(chosen)
+        best, chosen = faults, swaps[place]
+
+
+def _default_size(speakers: Sequence[str], genders: Mapping[str, str | None]) -> int:
+    size = max(1, round(DEFAULT_SHARE * len(speakers)))
+    both = {"female", "male"} <= {genders[speaker] for speaker in speakers}
+    if both and size % 2 and size + 1 <= MOST_SHARE * len(speakers):
+        size += 1
+    return size
+
+
+def _faults(
+    chosen: Sequence[str],
+    speakers: Sequence[str],
+    counts: Mapping[str, Counter[str]],
+    genders: Mapping[str, str | None],
+) -> tuple[int, int, int, float]:
+    inside, outside = Counter[str](), Counter[str]()
+    for speaker in speakers:
+        (inside if speaker in chosen else outside).update(counts[speaker])
+    classes = set(inside) | set(outside)
+    women = sum(genders[speaker] == "female" for speaker in chosen)
+    men = sum(genders[speaker] == "male" for speaker in chosen)
+    # two of a kind is a fault only where another choice exists, which the swaps find out
+    imbalance = max(0, abs(women - men) - len(chosen) % 2)
+    share = (inside.total() / (inside.total() + outside.total())) / (len(chosen) / len(speakers))
+    departure = max(0.0, abs(math.log2(share)) - 1.0)
+    return len(classes - set(outside)), len(classes - set(inside)), imbalance, round(departure, 6)
+
+
+def speaker_genders(utterances: Sequence[Utterance]) -> dict[str, str | None]:
+    """Return each speaker's gender, by majority where a corpus contradicts itself; None where unknown."""
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        votes[str(utterance.speaker)].update([utterance.gender] if utterance.gender else [])
+    return {
+        speaker: min(count, key=lambda gender: (-count[gender], gender)) if count else None
+        for speaker, count in votes.items()
+    }

@@ -1,0 +1,243 @@
+"""The prediction table: the only thing scores are made from.
+
+Long form, one row per (checkpoint, part, view, id) of a job. See docs/run-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repkit.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "condition",
+    "seed",
+    "fold",
+    "part",
+    "checkpoint",
+    "view",
+    "id",
+    "label",
+    "prediction",
+    "probabilities",
+)
+PARTS = ("dev", "test")
+CHECKPOINTS = ("selected", "last")
+KEYS = ("condition", "seed", "fold", "part", "checkpoint", "view", "id")
+
+
+def prediction_table(
+    *,
+    condition: str,
+    seed: int,
+    fold: str,
+    part: str,
+    checkpoint: str,
+    view: str,
+    classes: Sequence[str],
+    ids: Sequence[str],
+    labels: Sequence[str | None],
+    probabilities: np.ndarray,
+) -> pd.DataFrame:
+    """Return the rows of one view, part and checkpoint of a job; join several with `pandas.concat`.
+
+    Args:
+        condition: name of the condition.
+        seed: of the training.
+        fold: name of the fold.
+        part: ``"dev"`` or ``"test"``.
+        checkpoint: ``"selected"`` or ``"last"``.
+        view: name of the view.
+        classes: C classes in the order of the columns of `probabilities`.
+        ids: N utterance ids.
+        labels: N classes, None where unlabelled.
+        probabilities: (N, C) float; the prediction is the largest, the first one on a tie.
+
+    Raises:
+        DataError: shapes that do not fit or probabilities that are not finite.
+    """
+    import pandas as pd
+
+    values = np.asarray(probabilities, dtype=np.float32)
+    where = f"predictions of {condition}, seed {seed}, fold {fold}, {part}, {checkpoint}, {view}"
+    if values.shape != (len(ids), len(classes)) or len(labels) != len(ids):
+        raise DataError(
+            f"{where}: probabilities {values.shape}, {len(ids)} ids, {len(labels)} labels; expected "
+            f"({len(ids)}, {len(classes)}) and one label each; hand them over in one order"
+        )
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{where}: probabilities that are not finite, first for {ids[np.argmin(np.isfinite(values).all(1))]!r}; "
+            "expected numbers; the training has diverged: lower the learning rate"
+        )
+    winners = values.argmax(axis=1) if len(ids) else np.zeros(0, dtype=int)
+    return pd.DataFrame(
+        {
+            "condition": condition,
+            "seed": int(seed),
+            "fold": fold,
+            "part": part,
+            "checkpoint": checkpoint,
+            "view": view,
+            "id": list(ids),
+            "label": pd.Series(list(labels), dtype=object),
+            "prediction": [classes[place] for place in winners],
+            "probabilities": list(values),
+        },
+        columns=list(COLUMNS),
+    )
+
+
+def write_predictions(path: Path, table: pd.DataFrame, views: Mapping[str, Sequence[str]]) -> None:
+    """Write the table of one job as parquet after checking it, through a temporary file.
+
+    Args:
+        path: ``predictions.parquet`` of the job.
+        table: columns as in `COLUMNS`.
+        views: classes of each view.
+
+    Raises:
+        DataError: the table breaks the schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from repkit.runs.atomic import atomic_write
+
+    validate(table, views, str(path))
+    arrow = pa.Table.from_pandas(table[list(COLUMNS)], schema=_schema(), preserve_index=False)
+    with atomic_write(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_predictions(
+    path: Path, views: Mapping[str, Sequence[str]] | None = None, probabilities: bool = True
+) -> pd.DataFrame:
+    """Read the table of one job.
+
+    Args:
+        path: ``predictions.parquet`` of the job.
+        views: classes of each view, to check against; None checks the columns only.
+        probabilities: read that column too; scores do not need it.
+
+    Raises:
+        DataError: unreadable, or the table breaks the schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        _check_columns(names, str(path))
+        wanted = [name for name in COLUMNS if probabilities or name != "probabilities"]
+        table = file.read(columns=wanted).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}: {error}; expected a readable parquet file; delete the folder of this job and run again"
+        ) from error
+    if views is not None:
+        validate(table, views, str(path), probabilities=probabilities)
+    return table
+
+
+def validate(
+    table: pd.DataFrame, views: Mapping[str, Sequence[str]], where: str, *, probabilities: bool = True
+) -> None:
+    """See that a table keeps the schema.
+
+    Raises:
+        DataError: columns, parts, checkpoints, views, classes or lengths that are not allowed, or a row twice.
+    """
+    _check_columns(list(table.columns), where, probabilities)
+    for column, allowed in (("part", PARTS), ("checkpoint", CHECKPOINTS), ("view", tuple(views))):
+        _check_values(set(table[column].unique()), allowed, f"{where}, column {column}")
+    for view, rows in table.groupby("view", sort=True):
+        classes = tuple(views[str(view)])
+        _check_values(set(rows["prediction"].unique()), classes, f"{where}, view {view}, column prediction")
+        _check_values(set(rows["label"].dropna().unique()), classes, f"{where}, view {view}, column label")
+        if probabilities and not (rows["probabilities"].map(len) == len(classes)).all():
+            raise DataError(
+                f"{where}, view {view}: lists of {sorted(set(rows['probabilities'].map(len)))} probabilities; expected "
+                f"{len(classes)}, one per class; write them in the class order of protocol.json"
+            )
+    twice = table.duplicated(subset=list(KEYS))
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise DataError(
+            f"{where}: utterance {row['id']!r} is predicted twice ({row['part']}, {row['checkpoint']}, {row['view']}); "
+            "expected one row each; delete the folder of this job and run again"
+        )
+
+
+def read_run(
+    run_dir: Path, views: Mapping[str, Sequence[str]], *, probabilities: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the tables of all finished jobs of a run.
+
+    Args:
+        run_dir: the run directory.
+        views: classes of each view (protocol.json).
+        probabilities: read that column too.
+
+    Returns:
+        one table over all jobs in a fixed order, and the names ``condition/seed_s/fold`` of the finished jobs. A job is
+        finished when its folder has both ``done.json`` and ``predictions.parquet``.
+
+    Raises:
+        DataError: a table breaks the schema or names another job than its folder does.
+    """
+    import pandas as pd
+
+    tables, jobs = [], []
+    for path in sorted(Path(run_dir).glob("jobs/*/seed_*/*/predictions.parquet")):
+        if not (path.parent / "done.json").exists():
+            continue
+        condition, seed, fold = path.parts[-4:-1]
+        table = read_predictions(path, views, probabilities)
+        jobs_named = table[["condition", "seed", "fold"]].drop_duplicates().itertuples(index=False)
+        others = {(str(c), f"seed_{s}", str(f)) for c, s, f in jobs_named} - {(condition, seed, fold)}
+        if others:
+            raise DataError(
+                f"{path}: rows of job {'/'.join(min(others))}; expected only {condition}/{seed}/{fold}; "
+                "the file was moved: delete this job's folder and run again"
+            )
+        tables.append(table)
+        jobs.append(f"{condition}/{seed}/{fold}")
+    columns = [name for name in COLUMNS if probabilities or name != "probabilities"]
+    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)), jobs
+
+
+def _schema() -> object:
+    import pyarrow as pa
+
+    kinds = {"seed": pa.int64(), "probabilities": pa.list_(pa.float32())}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+
+
+def _check_columns(names: Sequence[str], where: str, probabilities: bool = True) -> None:
+    expected = [name for name in COLUMNS if probabilities or name != "probabilities"]
+    unknown = [name for name in names if name not in COLUMNS]
+    missing = [name for name in expected if name not in names]
+    if unknown or missing:
+        raise DataError(
+            f"{where}: {f'column {unknown[0]!r} is unknown' if unknown else f'column {missing[0]!r} is missing'}; "
+            f"expected the columns {', '.join(COLUMNS)}; write it with repkit.evaluation.predictions.write_predictions",
+            [f"unknown column {name!r}" for name in unknown] + [f"missing column {name!r}" for name in missing],
+        )
+
+
+def _check_values(values: set[object], allowed: Sequence[str], where: str) -> None:
+    strange = sorted(str(value) for value in values if value not in allowed)
+    if strange:
+        raise DataError(
+            f"{where}: {strange[0]!r}; expected one of {', '.join(allowed)}{did_you_mean(strange[0], allowed)}; "
+            "use the classes and names of the run's protocol.json"
+        )

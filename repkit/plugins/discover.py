@@ -1,0 +1,84 @@
+"""List components from the metadata of installed distributions, without importing any of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from repkit.errors import PluginError, did_you_mean
+
+GROUPS: dict[str, str] = {
+    "repkit.corpora": "utterances with speaker, labels and sound",
+    "repkit.frontends": "waveforms to frames",
+    "repkit.encoders": "frames or waveforms to embeddings",
+    "repkit.models": "batch to the views' logits",
+    "repkit.objectives": "outputs and batch to named losses",
+    "repkit.protocols": "utterances to train, dev and test folds",
+    "repkit.recipes": "ready settings for a whole run",
+}
+"""Entry-point groups and what a component of each does."""
+
+KNOWN_ELSEWHERE: dict[str, str] = {
+    "cross_corpus": "repkit-cross-corpus",
+    "dann": "repkit-dann",
+    "adapters": "repkit-adapters",
+    "keesing2020": "repkit-baselines",
+}
+"""Names that a distribution of this project brings when installed; used in messages only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One entry point: what it is called, what it points to and who brings it."""
+
+    group: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+    @property
+    def origin(self) -> str:
+        """The distribution with its version, for messages."""
+        return f"{self.distribution} {self.version}"
+
+
+def components(group: str | None = None) -> list[Component]:
+    """Return installed components, sorted by group and name.
+
+    ``REPKIT_PLUGINS=none`` leaves only repkit's own; a comma list of distributions admits only these besides repkit.
+    """
+    allowed = os.environ.get("REPKIT_PLUGINS")
+    names = None if allowed is None else {part.strip() for part in allowed.split(",")} | {"repkit"}
+    found: list[Component] = []
+    for name in [group] if group else GROUPS:
+        for point in entry_points(group=name):
+            distribution = point.dist.name if point.dist else "unknown"
+            if names is not None and distribution not in names:
+                continue
+            version = point.dist.version if point.dist else "?"
+            found.append(Component(name, point.name, point.value, distribution, version, point))
+    return sorted(found, key=lambda c: (c.group, c.name, c.distribution))
+
+
+def find(group: str, name: str) -> Component:
+    """Return the component called name (``"distribution:name"`` chooses between two that claim it).
+
+    Raises:
+        PluginError: no or more than one component of that name.
+    """
+    wanted, _, plain = name.rpartition(":")
+    candidates = components(group)
+    matching = [c for c in candidates if c.name == plain and wanted in ("", c.distribution)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        owners = " and ".join(c.origin for c in matching)
+        raise PluginError(
+            f"{plain!r} in {group} is claimed by {owners}; write '{matching[0].distribution}:{plain}' to choose one"
+        )
+    known = sorted({c.name for c in candidates})
+    brings = f"; it comes with {KNOWN_ELSEWHERE[plain]} (pip install {KNOWN_ELSEWHERE[plain]})" if plain in KNOWN_ELSEWHERE else ""
+    raise PluginError(f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brings}; installed: {', '.join(known) or 'none'}")

@@ -1,0 +1,66 @@
+"""Import one component by name and blame its distribution when that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from repkit.api import API_VERSION, Config
+from repkit.errors import PluginError, RecipeError, did_you_mean
+from repkit.plugins.discover import Component, find
+
+
+def load(group: str, name: str) -> Any:
+    """Import the component called name of a group and return its class.
+
+    Raises:
+        PluginError: unknown or doubly claimed name, import failure, or built for another API version.
+    """
+    component = find(group, name)
+    try:
+        loaded = component.entry_point.load()
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's import raises must be told as his, not ours
+        raise PluginError(
+            f"plugin {component.origin} ({group}: {component.name} = {component.value}) failed to import: "
+            f"{type(error).__name__}: {error}; mend or uninstall it, or choose another component"
+        ) from error
+    _check_version(component, loaded)
+    return loaded
+
+
+def _check_version(component: Component, loaded: Any) -> None:
+    major, minor = getattr(loaded, "api_version", API_VERSION)
+    if major != API_VERSION[0] or minor > API_VERSION[1]:
+        raise PluginError(
+            f"plugin {component.origin} ({component.group}: {component.name}): built for API {major}.{minor}; "
+            f"this repkit offers {API_VERSION[0]}.{API_VERSION[1]}; install a version of it that fits"
+        )
+
+
+def build_config(component_class: Any, table: Mapping[str, Any], where: str) -> Any:
+    """Validate a recipe table against ``component_class.Config`` and return the config.
+
+    Raises:
+        RecipeError: every unknown key and wrong value of the table at once, prefixed with where it stands.
+    """
+    config_class: type[Config] = getattr(component_class, "Config", Config)
+    try:
+        return config_class(**table)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: not valid", validation_lines(error, where, tuple(config_class.model_fields))) from error
+
+
+def validation_lines(error: ValidationError, where: str, known: tuple[str, ...] = ()) -> list[str]:
+    """Return one line per pydantic problem: where, what was got, what was expected."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join([*([where] if where else []), *(str(part) for part in problem["loc"])])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{place}: missing")
+        else:
+            lines.append(f"{place}: got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return lines

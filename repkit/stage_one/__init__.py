@@ -1,0 +1,1 @@
+"""Stage one: encoders, their pretraining and their use."""

@@ -1,0 +1,33 @@
+"""From waveforms to the frames a stage-one encoder reads, by the frontend that is stored with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from repkit.plugins import build_config, load
+
+
+def build_frontend(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the frontend registered under `name` with its settings.
+
+    Raises:
+        PluginError: no distribution offers the name, or its code is broken.
+        RecipeError: the settings do not fit; all of them at once.
+    """
+    component = load("repkit.frontends", name)
+    return component(build_config(component, settings, f"frontend {name}"))
+
+
+@torch.no_grad()
+def frames_of(waveforms: Sequence[np.ndarray], frontend: Any) -> list[np.ndarray]:
+    """Return (T_i, F) float32 frames of mono waveforms (S_i,) at 16 kHz, one by one (batches of them are no faster)."""
+    frames = []
+    for waveform in waveforms:
+        samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
+        values, counts = frontend(samples, torch.tensor([samples.shape[1]]))
+        frames.append(values[0, : int(counts[0])].numpy())
+    return frames

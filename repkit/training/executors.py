@@ -1,0 +1,209 @@
+"""Run independent jobs, one single-threaded process per core.
+
+Two OpenMP threads on two busy cores are slower than two processes of one thread each (up to 14x), so a job never uses
+more than one thread and the machine is filled with jobs instead. Source: own design.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from repkit.errors import RepkitError
+
+
+class JobFunction(Protocol):
+    """What does one job; must be importable by name, so that another process can run it."""
+
+    def __call__(self, context: Any, job: Any, on_epoch: Callable[[int], None]) -> Any:
+        """Do the job and return a small summary."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job.
+
+    Attributes:
+        kind: started, epoch, done or failed.
+        job: the job.
+        worker: number of the process.
+        value: the epoch, the summary, or the error.
+    """
+
+    kind: Literal["started", "epoch", "done", "failed"]
+    job: Hashable
+    worker: int
+    value: Any = None
+
+
+def prepare_process() -> None:
+    """One thread, and denormal numbers flushed to zero: both before any parallel region (3x on recurrent layers)."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def default_workers(n_jobs: int) -> int:
+    """Return the number of processes for n_jobs jobs: one per core this process may use, never more than jobs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, n_jobs))
+
+
+def run_jobs(
+    function: JobFunction,
+    context: Any,
+    jobs: Sequence[Hashable],
+    n_workers: int,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Run every job, in this process (one worker) or in several that take from one queue.
+
+    Args:
+        function: does one job.
+        context: shared by all jobs; its tensors should lie in shared memory.
+        jobs: what to do, longest first if they differ.
+        n_workers: processes.
+        on_event: told what happens, in this process.
+
+    Raises:
+        RepkitError: a job failed; the others that were already running are finished first, and nothing done is lost.
+    """
+    if not jobs:
+        return
+    if n_workers == 1:
+        _run_here(function, context, jobs, on_event)
+    else:
+        _run_in_processes(function, context, jobs, n_workers, on_event)
+
+
+def _run_here(function: JobFunction, context: Any, jobs: Sequence[Hashable], on_event: Callable[[Event], None]) -> None:
+    prepare_process()
+    for job in jobs:
+        on_event(Event("started", job, 0))
+        summary = function(context, job, lambda epoch, job=job: on_event(Event("epoch", job, 0, epoch)))
+        on_event(Event("done", job, 0, summary))
+
+
+def _work(number: int, function: JobFunction, context: Any, todo: Any, events: Any, parent: int) -> None:
+    """Take jobs until there are none; the parent handles Ctrl-C for all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_process()
+
+    def on_epoch(job: Hashable, epoch: int) -> None:
+        if os.getppid() != parent:  # the parent was killed: stop burning its cores
+            os._exit(1)
+        events.put(Event("epoch", job, number, epoch))
+
+    while True:
+        job = todo.get()
+        if job is None:
+            return
+        events.put(Event("started", job, number))
+        try:
+            summary = function(context, job, lambda epoch, job=job: on_epoch(job, epoch))
+        except RepkitError as error:
+            events.put(Event("failed", job, number, error))
+        except Exception:  # noqa: BLE001 - handed to the parent, which raises it with its traceback
+            events.put(Event("failed", job, number, traceback.format_exc()))
+        else:
+            events.put(Event("done", job, number, summary))
+
+
+def _run_in_processes(
+    function: JobFunction, context: Any, jobs: Sequence[Hashable], n_workers: int, on_event: Callable[[Event], None]
+) -> None:
+    import torch.multiprocessing as multiprocessing
+
+    spawn = multiprocessing.get_context("spawn")
+    todo, events = spawn.Queue(), spawn.Queue()
+    for job in [*jobs, *([None] * n_workers)]:
+        todo.put(job)
+    # set before the processes start, because thread pools are sized when the libraries load
+    saved = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(saved, "1"))
+    workers = [
+        spawn.Process(target=_work, args=(number, function, context, todo, events, os.getpid()), daemon=True)
+        for number in range(n_workers)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        _watch(workers, todo, events, len(jobs), on_event)
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        _stop(workers)
+
+
+def _watch(workers: list[Any], todo: Any, events: Any, n_jobs: int, on_event: Callable[[Event], None]) -> None:
+    running: dict[int, Hashable] = {}
+    failed: list[Event] = []
+    n_ended = 0
+    while n_ended < n_jobs:
+        try:
+            event = events.get(timeout=0.5)
+        except queue.Empty:
+            if failed and not running:
+                break
+            _find_dead(workers, running)
+            continue
+        if event.kind == "started":
+            running[event.worker] = event.job
+        elif event.kind in ("done", "failed"):
+            running.pop(event.worker, None)
+            n_ended += 1
+        if event.kind == "failed":
+            failed.append(event)
+            n_ended += _drain(todo, len(workers))  # let running jobs end, start no further ones
+        on_event(event)
+    if failed:
+        first = failed[0].value
+        if isinstance(first, RepkitError):
+            raise first
+        raise RuntimeError(f"job {failed[0].job} failed in its process:\n{first}")
+
+
+def _drain(todo: Any, n_workers: int) -> int:
+    taken = 0
+    while True:
+        try:
+            taken += todo.get(timeout=0.1) is not None
+        except queue.Empty:
+            break
+    for _ in range(n_workers):
+        todo.put(None)
+    return taken
+
+
+def _find_dead(workers: list[Any], running: dict[int, Hashable]) -> None:
+    for number, worker in enumerate(workers):
+        if worker.exitcode not in (None, 0):
+            job = running.get(number)
+            raise RepkitError(
+                f"worker process {number} died with exit code {worker.exitcode} "
+                f"{'while running ' + str(job) if job is not None else 'before its first job'}; expected it to finish; "
+                "often the memory is exhausted: use fewer --workers; start the same command again, finished jobs are kept"
+            )
+
+
+def _stop(workers: list[Any]) -> None:
+    deadline = time.monotonic() + 5
+    for worker in workers:
+        if worker.pid is None:
+            continue
+        worker.join(timeout=0.2)
+        if worker.exitcode is None:
+            worker.terminate()
+    for worker in workers:
+        if worker.pid is not None:
+            worker.join(timeout=max(0.1, deadline - time.monotonic()))
+            if worker.exitcode is None:
+                worker.kill()

@@ -1,0 +1,34 @@
+"""Shared fixtures. One thread per process: two OpenMP threads on busy cores cost up to 14x (docs/decisions)."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the real corpora (emodb, emovo, ravdess, urdu, librispeech), never part of the repository."""
+    given = os.environ.get("REPKIT_REAL_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not (folder / "emodb" / "metadata.csv").exists():
+        pytest.skip("no real corpora here; set REPKIT_REAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPKIT_CACHE", str(tmp_path / "cache"))

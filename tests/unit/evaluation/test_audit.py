@@ -1,0 +1,110 @@
+import pytest
+
+from repkit.api import Fold, Utterance
+from repkit.errors import DataError, SpeakerLeakError
+from repkit.evaluation.audit import audit_folds
+
+
+def utterance(i, speaker, emotion="anger", **more):
+    return Utterance(id=i, corpus="c", speaker=speaker, emotion=emotion, **more)
+
+
+UTTERANCES = [
+    utterance(f"c/{s}{k}", f"c/{s}", emotion)
+    for s in "abcd"
+    for k, emotion in enumerate(("anger", "neutral", "anger", "neutral"))
+]
+
+
+def ids(*speakers):
+    return tuple(f"c/{s}{k}" for s in speakers for k in range(4))
+
+
+CLEAN = [
+    Fold("one", ids("a", "b"), ids("c"), ids("d")),
+    Fold("two", ids("d", "c"), ids("b"), ids("a")),
+    Fold("three", ids("d", "a"), ids("b"), ids("c")),
+    Fold("four", ids("d", "a"), ids("c"), ids("b")),
+]
+
+
+def test_clean_folds_have_no_flag():
+    assert audit_folds(CLEAN, UTTERANCES).flags == ()
+
+
+@pytest.mark.parametrize(
+    ("fold", "parts"),
+    [
+        (Fold("bad", ids("a", "b"), ids("c"), ("c/d0", "c/b1")), "c/b in train and in test"),
+        (Fold("bad", ids("a", "b"), ids("c"), ("c/d0", "c/c1")), "c/c in dev and in test"),
+        (Fold("bad", ids("a", "b"), ids("b"), ids("d")), "c/b in train and in dev"),
+    ],
+)
+def test_a_leak_names_fold_and_speakers(fold, parts):
+    with pytest.raises(SpeakerLeakError) as caught:
+        audit_folds([*CLEAN, fold], UTTERANCES)
+    assert "'bad'" in caught.value.message
+    assert parts in caught.value.message
+    assert len(caught.value.problems) == 1
+
+
+def test_dev_overlap_is_flagged_only_on_request_and_never_excuses_test():
+    fold = Fold("one", ("c/a0", "c/a1", *ids("b", "c")), ("c/a2", "c/a3"), ids("d"))
+    assert any(
+        "dev is not speaker-disjoint" in f for f in audit_folds([fold], UTTERANCES, allow_dev_overlap=True).flags
+    )
+    leak = Fold("one", ids("a", "b"), ("c/d0",), ("c/d1",))
+    with pytest.raises(SpeakerLeakError):
+        audit_folds([leak], UTTERANCES, allow_dev_overlap=True)
+
+
+def flags(folds=CLEAN, utterances=UTTERANCES, **more):
+    return "\n".join(audit_folds(folds, utterances, **more).flags)
+
+
+def test_flags():
+    twice = Fold("one", ids("a", "b") + ("c/a0",), ids("c"), ids("d"))
+    assert "1 utterances stand twice in a train part (first c/a0 in fold one)" in flags([twice])
+    assert "12 of 16 utterances are never tested" in flags(CLEAN[:1])
+    again = Fold("again", ids("a", "b"), ids("c"), ids("d"))
+    assert "4 utterances are tested in several folds" in flags([*CLEAN, again])
+    no_test_class = Fold("one", ids("a", "b"), ids("c"), ("c/d0", "c/d2"))
+    assert "class neutral is absent from the test part of 1 of 1 folds (one)" in flags([no_test_class])
+    assert "absent from the dev part" in flags(labels={i: "x" if i.startswith("c/a") else "y" for i in ids(*"abcd")})
+    assert "the encoder has heard 1 of 4 test speakers" in flags(encoder_speakers=["c/a", "other/x"])
+    assert "condition C: the encoder has heard 4 of 4" in flags(
+        encoder_speakers={"C": [f"c/{s}" for s in "abcd"], "Li": []}
+    )
+    assert "transductive: normalisation per_speaker" in flags(transductive=["normalisation per_speaker"])
+    heard = Fold("one", ids("a", "b"), ids("c"), ids("d"), unlabelled=("c/d0",))
+    assert "hears unlabelled audio of test speakers in 1 of 1" in flags([heard])
+    hashes = {"c/a0": "h", "c/d0": "h", "c/b0": "k"}
+    assert "1 sounds stand under several ids (first c/a0 = c/d0); 1 such pairs" in flags(CLEAN[:1], audio_hashes=hashes)
+    assert flags(audio_hashes={"c/a0": "h", "c/b0": "k"}) == ""
+    assert "no dev part in 1 of 1 folds" in flags([Fold("one", ids("a"), (), ids("d"))])
+
+
+def test_sentences_and_sessions_shared_between_train_and_test():
+    said = [
+        utterance(u.id, u.speaker, u.emotion, text=f" Say {u.id[-1]}", session="c/s1" if u.speaker < "c/c" else "c/s2")
+        for u in UTTERANCES
+    ]
+    text = flags([Fold("one", ids("a"), (), ids("b"))], said)
+    assert "4 of 4 test utterances say a sentence that is also in train" in text
+    assert "4 of 4 test utterances come from a session that is also in train" in text
+
+
+@pytest.mark.parametrize(
+    ("folds", "utterances", "words"),
+    [
+        ([], UTTERANCES, "no fold"),
+        ([CLEAN[0], CLEAN[0]], UTTERANCES, "are named 'one'"),
+        ([Fold("e", (), (), ids("a"))], UTTERANCES, "the train part is empty"),
+        ([Fold("e", ids("a"), (), ())], UTTERANCES, "the test part is empty"),
+        ([Fold("e", ids("a"), (), ("c/zz",))], UTTERANCES, "'c/zz' is no utterance"),
+        ([Fold("e", ("c/a0",), (), ("c/b0",))], [utterance("c/a0", "c/a"), utterance("c/b0", None)], "has no speaker"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(folds, utterances, words):
+    with pytest.raises(DataError, match=words):
+        audit_folds(folds, utterances)
