@@ -84,7 +84,7 @@ class FileCorpus:
             yield utterance, read_or_error(self, utterance, max_duration_s)
 
     def fingerprint(self) -> str:
-        """Return sha256 (hex) over ids, speakers, labels, positions and sizes of files; folders' places do not count."""
+        """Return sha256 (hex) over ids, speakers, labels, positions, file sizes; not over where the folder lies."""
         return fingerprint_of(self.utterances(), self.root)
 
 

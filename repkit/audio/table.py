@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
 }
 """What a column can be, and the names under which each is found without a column map."""
+
+
+_SURPLUS = "\0surplus"  # no column can have this name
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     if not first.strip():
         raise DataError(f"{table}: is empty; expected a header line such as file_name,speaker_id,gender,emotion")
     delimiter = max(",;\t", key=first.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     header = [(name or "").strip() for name in (reader.fieldnames or [])]
     reader.fieldnames = header
     rows = []
     for row in reader:
         values = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
+        if row.get(None):  # type: ignore[call-overload]  # DictReader keeps surplus cells under None
+            values[_SURPLUS] = "more cells than the header has"
         if any(values.values()):
             rows.append((reader.line_num, values))
     return header, rows
@@ -138,6 +144,9 @@ class _RowReader:
     def read(self, line: int, row: Mapping[str, str]) -> Utterance | None:
         where = f"{self.table.name} line {line}"
         before = len(self.problems)
+        if _SURPLUS in row:
+            self.problems.append(f"{where}: has {row[_SURPLUS]}; put text with the delimiter in it between quotes")
+            return None
         value = {role: row.get(column, "") for role, column in self.columns.items()}
         path = self._path(where, value["audio"])
         start, end = self._seconds(where, "start", value), self._seconds(where, "end", value)
@@ -154,8 +163,8 @@ class _RowReader:
         labelled = emotion is not None or arousal is not None or valence is not None
         if labelled and "speaker" in self.columns and not speaker:
             self.problems.append(
-                f"{where}: {self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a labelled "
-                "utterance; fill it in or take the row out"
+                f"{where}: {self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a "
+                "labelled utterance; fill it in or take the row out"
             )
         gender = self._gender(where, value.get("gender", ""))
         if len(self.problems) > before or path is None:

@@ -282,9 +282,8 @@ class GruAutoencoder(PreTrainedModel):
         if representation is None:
             representation = self.encode(frames, lengths)[0]
         reconstruction = self.decode(representation, frames, lengths).float()
-        batch, n_steps, n_bands = frames.shape
-        order = reverse_index(lengths, n_steps, batch, frames.device)
-        target = _take(frames.transpose(0, 1), order).transpose(0, 1)
+        n_steps, n_bands = frames.shape[1:]
+        target = reverse_valid(frames, lengths)
         error = target - reconstruction
         if self.config.mask_silence:
             error = error * (target != -1)
@@ -332,7 +331,7 @@ class GruAutoencoder(PreTrainedModel):
                     "autoencoder: its config.json names no frontend; expected {'name', 'settings'}; "
                     "pass frames to encode() or save the model through pretrain-ae"
                 )
-            self.__dict__["_frontend"] = build_frontend(**self.config.frontend)
+            self.__dict__["_frontend"] = build_frontend(self.config.frontend["name"], self.config.frontend["settings"])
         return self.__dict__["_frontend"]
 
 
@@ -343,6 +342,12 @@ def pad(frames: Sequence[np.ndarray], device: torch.device | str = "cpu") -> tup
     for row, values in zip(padded, frames, strict=True):
         row[: len(values)] = torch.from_numpy(np.asarray(values, np.float32))
     return padded.to(device), lengths.to(device)
+
+
+def reverse_valid(frames: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse (B, T, F) in time, each sequence within its own valid part; padded steps stay."""
+    x = frames.transpose(0, 1)
+    return _take(x, reverse_index(lengths, x.shape[0], x.shape[1], x.device)).transpose(0, 1)
 
 
 def _take(x: Tensor, order: Tensor | None) -> Tensor:

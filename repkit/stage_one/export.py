@@ -1,0 +1,33 @@
+"""Write an encoder as a transformers model folder, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from repkit.stage_one.gru_autoencoder import GruAutoencoder
+
+WEIGHTS = "model.safetensors"
+
+
+def export_encoder(model: GruAutoencoder, folder: Path) -> str:
+    """Save config (with frontend and provenance) and weights under folder; return the weights' SHA-256 (hex)."""
+    temporary = folder.with_name(f"{folder.name}.tmp.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    for path in sorted(temporary.iterdir()):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return weights_sha256(folder)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 (hex) of a model folder's weights, over all safetensors files in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

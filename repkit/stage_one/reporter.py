@@ -1,0 +1,112 @@
+"""What a user sees of a long training: a progress bar on a terminal, else lines; TensorBoard and a log file always."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+Progress = Literal["auto", "bar", "lines", "none"]
+"""``auto`` draws a bar on a terminal and writes lines elsewhere; ``none`` writes only into the run's log file."""
+
+
+class Reporter(AbstractContextManager["Reporter"]):
+    """Progress of one run. On other ranks than the first it does nothing.
+
+    Args:
+        out: run folder; ``log.txt`` and ``tensorboard/`` go there.
+        progress: see `Progress`.
+        total_steps: updates of the whole run.
+        first_step: updates already done, when resumed.
+        active: False on other ranks.
+    """
+
+    def __init__(self, out: Path, progress: Progress, total_steps: int, first_step: int, active: bool) -> None:
+        self._active = active
+        if not active:
+            return
+        from rich.console import Console
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._log = out / "log.txt"
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = progress == "none"
+        self._bar = None
+        if progress == "bar" or (progress == "auto" and self._console.is_terminal):
+            self._bar = _bar(self._console, total_steps, first_step)
+        # events after the checkpoint a resumed run starts from are taken back
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step)
+        self._last_line = time.monotonic()
+        self._total = total_steps
+        self._first = first_step
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Reporter:
+        if self._active and self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._active:
+            if self._bar:
+                self._bar.stop()
+            self._board.close()
+
+    def line(self, text: str) -> None:
+        """Write a line to the log file and, unless quiet, to standard error."""
+        if not self._active:
+            return
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+        if not self._quiet:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def step(self, done: int, loss: float, hours_per_second: float, epoch: int) -> None:
+        """Show the progress after an update; as lines at most one a minute."""
+        if not self._active:
+            return
+        if self._bar:
+            self._bar.update(
+                self._bar.task_ids[0], completed=done, loss=loss, speed=hours_per_second, description=f"epoch {epoch}"
+            )
+        elif time.monotonic() - self._last_line > 60:
+            self._last_line = time.monotonic()
+            left = (time.monotonic() - self._began) / max(1, done - self._first) * (self._total - done)
+            self.line(
+                f"epoch {epoch}: step {done}/{self._total}, loss {loss:.4f}, "
+                f"{hours_per_second:.4f} h of speech/s, {_duration(left)} left"
+            )
+
+    def scalars(self, values: Mapping[str, Any], step: int) -> None:
+        """Write numbers to TensorBoard; other values are passed over."""
+        if self._active:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(name, value, step)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _bar(console: Any, total: int, done: int) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[speed]:.4f} h of speech/s"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    bar.add_task("pretraining", total=total, completed=done, loss=float("nan"), speed=0.0)
+    return bar

@@ -1,0 +1,107 @@
+"""Settings of the autoencoder's training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from repkit.api import Config
+
+
+class PretrainConfig(Config):
+    """Everything that decides what `pretrain-ae` learns; the defaults are the paper's where the paper states one.
+
+    Two presets (`PRESETS`): ``default`` hears whole utterances, long ones in pieces of at most `chunk_s`; ``paper``
+    cuts or zero-pads each to 7.5 s as Neumann and Vu (2019) do, so that the tail of longer ones is never heard.
+
+    Attributes:
+        frontend: name in the group ``repkit.frontends``.
+        frontend_settings: its settings, apart from `fixed_length_s`.
+        fixed_length_s: cut or zero-pad every waveform to these seconds before the frontend; None keeps its length.
+        chunks: ``"split"`` cuts long utterances into even pieces, ``"truncate"`` keeps their first `chunk_s`,
+            ``"whole"`` keeps them as they are. The pieces are cut from frames normalised over the whole utterance.
+        chunk_s: longest piece in seconds.
+        chunk_hop_s: distance of pieces in seconds when they shall overlap; None puts them end to end, evenly long.
+        max_duration_s: longest stretch of an utterance to decode; None for all.
+        dev_speakers: share of the speakers held out for the validation loss (at least one); 0 for none.
+        decoder, cell, n_layers, hidden_size, dropout, feed_previous_probability, decoder_frame_dropout, input_noise,
+            mask_silence, init: see `repkit.stage_one.gru_autoencoder.GruAutoencoderConfig`.
+        epochs: passes over the speech.
+        batch_size: pieces per update, over all processes.
+        learning_rate: Adam's, constant; betas 0.9, 0.999, epsilon 1e-8.
+        clip_value: gradients are clipped element by element to plus and minus this.
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware multiplies it fast.
+        device: ``"auto"`` (what accelerate finds) or ``"cpu"``.
+        seed: of the weights, the order of batches, the dropout and the held-out speakers.
+        export: which weights become ``encoder/``: ``"last"`` (the paper) or ``"best"`` by the held-out speakers.
+        diagnose_every: epochs between two diagnostics (own, another's, zero vector); 0 only at the end.
+        frames_dtype: type of the cached frames on disk and in memory.
+        checkpoint_every_s: seconds between two checkpoints inside an epoch; changes no result.
+        checkpoint_every_steps: also after so many updates; 0 never; changes no result.
+        ram_budget_gb: frames up to this size are held in memory, larger ones read from the cache; changes no result.
+    """
+
+    frontend: str = "spectrogram"
+    frontend_settings: dict[str, Any] = Field(default_factory=dict)
+    fixed_length_s: float | None = Field(None, gt=0)
+    chunks: Literal["split", "truncate", "whole"] = "split"
+    chunk_s: float = Field(7.5, gt=0)
+    chunk_hop_s: float | None = Field(None, gt=0)
+    max_duration_s: float | None = Field(None, gt=0)
+    dev_speakers: float = Field(0.05, ge=0, lt=1)
+
+    decoder: Literal["bidirectional", "unidirectional", "no_leak", "blind"] = "bidirectional"
+    cell: Literal["gru", "lstm"] = "gru"
+    n_layers: int = Field(2, ge=1)
+    hidden_size: int = Field(256, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    feed_previous_probability: float = Field(0.0, ge=0, le=1)
+    decoder_frame_dropout: float = Field(0.5, ge=0, le=1)
+    input_noise: float = Field(0.0, ge=0, lt=1)
+    mask_silence: bool = False
+    init: Literal["paper", "torch"] = "paper"
+
+    epochs: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    clip_value: float = Field(2.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"
+    seed: int = Field(0, ge=0)
+    export: Literal["last", "best"] = "last"
+    diagnose_every: int = Field(16, ge=0)
+    frames_dtype: Literal["float16", "float32"] = "float16"
+
+    checkpoint_every_s: float = Field(300.0, gt=0)
+    checkpoint_every_steps: int = Field(0, ge=0)
+    ram_budget_gb: float = Field(8.0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PretrainConfig:
+        if self.feed_previous_probability and self.decoder != "unidirectional":
+            raise ValueError(
+                f"feed_previous_probability needs decoder = 'unidirectional', not {self.decoder!r}; set it to 0"
+            )
+        if self.export == "best" and not self.dev_speakers:
+            raise ValueError("export = 'best' needs held-out speakers; set dev_speakers above 0")
+        if self.chunk_hop_s and self.chunk_hop_s > self.chunk_s:
+            raise ValueError(f"chunk_hop_s = {self.chunk_hop_s} leaves gaps between pieces of {self.chunk_s} s")
+        return self
+
+    def frontend_table(self) -> dict[str, Any]:
+        """Return name and settings of the frontend, as stored with the weights."""
+        settings = dict(self.frontend_settings)
+        if self.fixed_length_s is not None:
+            settings["fixed_length_s"] = self.fixed_length_s
+        return {"name": self.frontend, "settings": settings}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"fixed_length_s": 7.5, "chunks": "truncate"},
+}
+"""Settings by preset name; what a user sets besides wins."""
+
+OPERATIONAL = ("checkpoint_every_s", "checkpoint_every_steps", "ram_budget_gb")
+"""Settings that change no result, so that a run may be resumed with others."""

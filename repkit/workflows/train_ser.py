@@ -1,0 +1,222 @@
+"""``repkit train-ser``: plan, frames, jobs, scores, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from repkit.api import Corpus
+from repkit.config.schema import SerRecipe
+from repkit.errors import DataError
+from repkit.evaluation.results import score_run
+from repkit.report.render import render
+from repkit.runs.atomic import atomic_write
+from repkit.runs.directory import RunDirectory, locked, sweep
+from repkit.runs.environment import command_line, environment
+from repkit.training.data import TrainingData
+from repkit.training.executors import Event, default_workers, run_jobs
+from repkit.workflows.ser_data import (
+    audio_hashes,
+    build_frontend,
+    frame_stores,
+    load_data,
+    load_embeddings,
+    normalisation_groups,
+    remove_left_out,
+)
+from repkit.workflows.ser_jobs import SerContext, SerJob, run_job
+from repkit.workflows.ser_plan import SerPlan, audit_plan, make_plan
+
+
+def train_ser(
+    recipe: SerRecipe,
+    corpora: dict[str, Corpus],
+    *,
+    recipe_text: str = "",
+    root: Path = Path("runs"),
+    workers: int | None = None,
+    on_bad_audio: str = "stop",
+    on_frames: Callable[[str, int, float], None] = lambda corpus, n, hours: None,
+    on_start: Callable[[SerPlan, RunDirectory, bool, int], None] = lambda plan, run, resumed, n_done: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Path:
+    """Train and score every condition, seed and fold of a recipe.
+
+    A run of the same signature that was interrupted is continued; finished jobs are never run again.
+
+    Args:
+        recipe: resolved recipe.
+        corpora: by name.
+        recipe_text: the recipe as given, kept in the run directory.
+        root: folder of all runs.
+        workers: processes, by default one per core.
+        on_bad_audio: ``stop`` (list all bad files, train nothing) or ``skip`` (leave them out and say so).
+        on_frames: told the progress of feature extraction.
+        on_start: told the plan, the run directory, whether it is resumed and how many jobs are done.
+        on_event: told what happens to the jobs.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        RepkitError: see `make_plan`, `run_jobs`.
+    """
+    plan = make_plan(recipe, corpora)
+    stores = frame_stores(plan, on_bad_audio, on_frames)
+    left_out = remove_left_out(plan, stores)
+    if left_out:
+        plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
+    data = load_data(plan, stores)
+    groups, notes = normalisation_groups(recipe.normalisation.mode, recipe.normalisation.min_clips, plan.utterances)
+    flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, audio_hashes(data))
+    plan.protocol["audit"] = [*flags, *notes]
+    vectors, states = load_embeddings(plan)
+    run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
+    with locked(run.path):
+        sweep(run.path)
+        _describe(run, plan, recipe_text, data, vectors, left_out)
+        todo = [job for job in plan.jobs if not run.job_path(job.condition, job.seed, job.fold).exists()]
+        on_start(plan, run, resumed, len(plan.jobs) - len(todo))
+        context = SerContext(
+            run=run.path,
+            recipe=recipe,
+            data=data.share_memory(),
+            vectors=vectors,
+            states=states,
+            fusion={c.name: c.fusion for c in plan.conditions},
+            folds={fold.name: fold for fold in plan.folds},
+            views={view: plan.labels.classes[view] for view in recipe.labels.views},
+            groups=groups,
+        )
+        started = time.time()
+        run.set_status("running", jobs=len(plan.jobs), done=len(plan.jobs) - len(todo))
+        run.log("started" if not resumed else "resumed", todo=len(todo))
+
+        def watch(event: Event) -> None:
+            if event.kind in ("done", "failed"):
+                job: Any = event.job
+                value = event.value if event.kind == "done" else str(event.value)
+                run.log(event.kind, condition=job.condition, seed=job.seed, fold=job.fold, value=value)
+            on_event(event)
+
+        try:
+            run_jobs(run_job, context, todo, workers or default_workers(len(todo)), watch)
+        except BaseException as error:
+            run.set_status("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.log("finished", seconds=round(time.time() - started, 1))
+        score_run(run.path)
+        render(run.path)
+        run.set_status("done", jobs=len(plan.jobs), seconds=round(time.time() - started, 1))
+    return run.path
+
+
+class _Without:
+    """A corpus without the utterances whose audio cannot be used."""
+
+    def __init__(self, corpus: Corpus, left_out: frozenset[str]) -> None:
+        self._corpus, self._left_out = corpus, left_out
+        self.name = corpus.name
+
+    def utterances(self) -> list[Any]:
+        return [u for u in self._corpus.utterances() if u.id not in self._left_out]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._corpus, name)
+
+
+def _describe(
+    run: RunDirectory,
+    plan: SerPlan,
+    recipe_text: str,
+    data: TrainingData,
+    vectors: Mapping[str, torch.Tensor],
+    left_out: Mapping[str, str],
+) -> None:
+    """Write all that a reader of the run needs besides the jobs."""
+    recipe = plan.recipe
+    (run.path / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+    run.write("resolved.json", recipe.model_dump(mode="json", by_alias=True))
+    (run.path / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
+    run.write("environment.json", environment())
+    run.write(
+        "data.json",
+        {
+            "frontend": dict(build_frontend(plan).convention()),
+            "conditions": {c.name: c.describe() for c in plan.conditions},
+            "dropped": plan.dropped,
+            "left_out": dict(left_out),
+        },
+    )
+    run.write("protocol.json", plan.protocol)
+    _write_utterances(run.path / "utterances.parquet", plan, data)
+    folder = run.path / "vectors"
+    folder.mkdir(exist_ok=True)
+    for name, values in vectors.items():
+        with atomic_write(folder / f"{name}.safetensors") as temporary:
+            save_file({"values": values.clamp(-65504, 65504).half().contiguous()}, temporary)
+        run.write(f"vectors/{name}.json", list(data.ids))
+
+
+def _write_utterances(path: Path, plan: SerPlan, data: TrainingData) -> None:
+    shift = build_frontend(plan).frame_shift_s
+    lengths = data.frames.lengths.tolist()
+    rows = []
+    for utterance, length in zip(plan.utterances, lengths, strict=True):
+        row = {key: getattr(utterance, key) for key in ("id", "corpus", "speaker", "session", "gender", "language", "emotion", "arousal", "valence")}
+        row["duration_s"] = length * shift
+        row |= {f"target_{view}": plan.labels.targets(utterance)[view] for view in plan.recipe.labels.views}
+        rows.append(row)
+    with atomic_write(path) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary)
+
+
+def estimate_seconds(plan: SerPlan, workers: int) -> float:
+    """Return the expected wall time of all jobs, from a few timed steps of random frames of the corpora's usual length.
+
+    Raises:
+        DataError: a corpus without utterances.
+    """
+    import numpy as np
+
+    from repkit.training.data import RaggedTensor
+    from repkit.workflows.ser_jobs import build, prepare_fold
+
+    if not plan.utterances:
+        raise DataError("no utterances to train on")
+    recipe, frontend = plan.recipe, build_frontend(plan)
+    n = 2 * recipe.training.batch_size
+    seconds = min(recipe.max_duration_s or 4.0, 3.5)  # acted utterances last two to four seconds
+    length = int(seconds / frontend.frame_shift_s)
+    offsets = torch.arange(n + 1) * length
+    frames = RaggedTensor(torch.randn(n * length, frontend.n_bands), offsets)
+    views = {view: plan.labels.classes[view] for view in recipe.labels.views}
+    targets = {view: torch.randint(0, len(classes), (n,)) for view, classes in views.items()}
+    data = TrainingData(ids=[str(i) for i in range(n)], frames=frames, targets=targets)
+    total = 0.0
+    for condition in plan.conditions:
+        vectors = {condition.name: torch.randn(n, condition.dim)} if condition.fusion == "late" else {}
+        states = {condition.name: RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)} if condition.fusion == "early" else {}
+        context = SerContext(Path(), recipe, data, vectors, states, {condition.name: condition.fusion}, {}, views)
+        fold_data = prepare_fold(context, condition.name, torch.arange(n))
+        model, objectives = build(context, SerJob(condition.name, 0, "estimate"), data)
+        optimiser = torch.optim.Adam(model.parameters())
+        times = []
+        for step in range(4):
+            begun = time.perf_counter()
+            batch = fold_data.batch(torch.arange(recipe.training.batch_size) + step % 2)
+            outputs = model(batch)
+            loss = sum(v for m, _ in objectives.values() for v in m(outputs, batch, 0.0).values())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            times.append(time.perf_counter() - begun)
+        steps = sum(-(-len(fold.train) // recipe.training.batch_size) for fold in plan.folds)
+        total += float(np.median(times)) * steps * recipe.training.epochs * len(recipe.seeds)
+    return total / workers
