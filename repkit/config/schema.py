@@ -147,5 +147,4 @@ class PretrainRecipe(_Table):
     command: Literal["pretrain-ae"] = "pretrain-ae"
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     description: str = ""
-    frontend: ComponentTable = ComponentTable(name="spectrogram")
     training: dict[str, Any] = Field(default_factory=dict)

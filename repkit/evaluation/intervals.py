@@ -153,7 +153,7 @@ def resample_speakers(n_speakers: int, n_resamples: int, seed: int) -> np.ndarra
 
 
 def speaker_differences(first: SpeakerCounts, second: SpeakerCounts) -> np.ndarray:
-    """Return each speaker's share (S,) of the difference in pooled UAR, first minus second; their sum is the difference.
+    """Return each speaker's share (S,) of the difference in pooled UAR, first minus second; they add up to it.
 
     With N_c references of class c in all, pooled UAR is the sum over speakers of mean_c(hits_sc / N_c), so that it
     splits exactly.

@@ -45,7 +45,15 @@ def build_config(component_class: Any, table: Mapping[str, Any], where: str) -> 
     Raises:
         RecipeError: every unknown key and wrong value of the table at once, prefixed with where it stands.
     """
-    config_class: type[Config] = getattr(component_class, "Config", Config)
+    return validate(getattr(component_class, "Config", Config), table, where)
+
+
+def validate(config_class: type[Config], table: Mapping[str, Any], where: str) -> Any:
+    """Return a config made from a table.
+
+    Raises:
+        RecipeError: every unknown key and wrong value of the table at once, prefixed with where it stands.
+    """
     try:
         return config_class(**table)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from torch import Tensor
 from repkit.api import Utterance
 from repkit.errors import DataError
 from repkit.runs.seeding import generator
-from repkit.stage_one.gru_autoencoder import pad
+from repkit.stage_one.recurrent import pad
 
 
 @dataclass(frozen=True, slots=True)

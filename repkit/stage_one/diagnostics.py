@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from repkit.stage_one.data import Pieces
-from repkit.stage_one.gru_autoencoder import GruAutoencoder, reverse_valid
+from repkit.stage_one.gru_autoencoder import GruAutoencoder
+from repkit.stage_one.recurrent import reverse_valid
 
 
 @torch.no_grad()

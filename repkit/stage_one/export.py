@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
+from repkit.stage_one.folders import weights_sha256
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
-
-WEIGHTS = "model.safetensors"
 
 
 def export_encoder(model: GruAutoencoder, folder: Path) -> str:
@@ -23,11 +21,3 @@ def export_encoder(model: GruAutoencoder, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return weights_sha256(folder)
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 (hex) of a model folder's weights, over all safetensors files in order of name."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -16,9 +16,10 @@ before step t. It hardly needs the vector. ``no_leak`` and ``blind`` take that a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,9 +29,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from repkit.errors import UsageError
+from repkit.stage_one.folders import find_model, pick_device, weights_sha256
 from repkit.stage_one.frontends import build_frontend, frames_of
-from repkit.stage_one.recurrent import RecurrentStack, reverse_index
+from repkit.api import Config
+from repkit.stage_one.recurrent import RecurrentStack, advance, delay, pad, reverse_index, reverse_valid, take
 
+READOUTS = ("representation", "states", "pooled", "sequence")
 DECODERS = ("bidirectional", "unidirectional", "no_leak", "blind")
 
 
@@ -224,7 +228,7 @@ class GruAutoencoder(PreTrainedModel):
         states = representation.float().view(batch, c.n_layers, c.directions, c.state_size)
         forward_states = [states[:, layer, 0] for layer in range(c.n_layers)]
         if c.directions == 1:
-            delayed = _delay(_take(x, order))
+            delayed = delay(take(x, order))
             if self.training and c.feed_previous_probability:
                 hidden, fed = self._feed_previous(delayed, forward_states)
             else:
@@ -236,7 +240,7 @@ class GruAutoencoder(PreTrainedModel):
         if c.decoder == "blind":
             forward_input = backward_input = torch.zeros_like(x)
         else:
-            forward_input = _delay(_take(x, order))
+            forward_input = delay(take(x, order))
             if c.decoder == "no_leak":
                 if self.training and c.decoder_frame_dropout:
                     keep = torch.rand(n_steps, batch, 1, device=x.device) >= c.decoder_frame_dropout
@@ -244,12 +248,12 @@ class GruAutoencoder(PreTrainedModel):
                 backward_input = torch.zeros_like(x)
             else:
                 # reversing the delayed reversed target in time is the utterance itself, one frame early
-                backward_input = _advance(x, lengths)
+                backward_input = advance(x, lengths)
         # both directions share one projection of the joined outputs; reversing its narrower half is cheaper
         weight, h = self.output.weight, c.hidden_size
         forwards = functional.linear(self.forward_decoder(forward_input, forward_states)[0][-1], weight[:, :h])
         backwards = functional.linear(self.backward_decoder(backward_input, backward_states)[0][-1], weight[:, h:])
-        return torch.tanh(forwards + _take(backwards, order) + self.output.bias).transpose(0, 1)
+        return torch.tanh(forwards + take(backwards, order) + self.output.bias).transpose(0, 1)
 
     def _feed_previous(self, delayed: Tensor, states: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Step through time, now and then feeding the decoder's own output; returns hidden and fed-back outputs."""
@@ -303,24 +307,47 @@ class GruAutoencoder(PreTrainedModel):
             reconstruction=reconstruction,
         )
 
+    def readout(self, frames: Tensor, lengths: Tensor, kind: str) -> list[Tensor]:
+        """Return what one reads off the encoder, one tensor per utterance, from padded frames (B, T, F).
+
+        Args:
+            frames: (B, T, F) float32.
+            lengths: (B,) int64.
+            kind: one of `READOUTS`: ``"representation"`` (R,), the paper's; ``"states"`` (L * state size,), the final
+                states before the bridge; ``"pooled"`` (2 L H,), mean and standard deviation over time of every
+                layer's outputs; ``"sequence"`` (T_i, H), the outputs of the last layer.
+        """
+        representation, states, sequences = self.encode(frames, lengths)
+        if kind == "representation":
+            return list(representation)
+        if kind == "states":
+            return list(states)
+        valid = [torch.cat([s[i, :n] for s in sequences], dim=-1).float() for i, n in enumerate(lengths.tolist())]
+        if kind == "pooled":
+            return [torch.cat([v.mean(0), v.std(0, correction=0)]) for v in valid]
+        return [v[:, -self.config.hidden_size :] for v in valid]
+
     @torch.no_grad()
-    def encode_waveforms(self, waveforms: Sequence[np.ndarray], batch_size: int = 64) -> np.ndarray:
-        """Return the vectors (n, R) float32 of mono waveforms (S,) at 16 kHz, whatever the batch.
+    def encode_waveforms(
+        self, waveforms: Sequence[np.ndarray], kind: str = "representation", batch_size: int = 64
+    ) -> list[np.ndarray]:
+        """Return one float32 readout per mono waveform (S,) at 16 kHz, by default the (R,) vector, whatever the batch.
 
         Raises:
             UsageError: the model was saved without its frontend.
         """
         frames = frames_of(waveforms, self.frontend)
-        order = np.argsort([-len(f) for f in frames], kind="stable")
-        vectors = np.zeros((len(frames), self.config.representation_size), np.float32)
+        order = np.argsort([-len(f) for f in frames], kind="stable").tolist()
+        found: list[np.ndarray] = [np.empty(0)] * len(frames)
         was_training = self.training
         self.eval()
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             padded, lengths = pad([frames[i] for i in chosen], self.device)
-            vectors[chosen] = self.encode(padded, lengths)[0].float().cpu().numpy()
+            for i, values in zip(chosen, self.readout(padded, lengths, kind), strict=True):
+                found[i] = values.float().cpu().numpy()
         self.train(was_training)
-        return vectors
+        return found
 
     @property
     def frontend(self) -> Any:
@@ -335,41 +362,85 @@ class GruAutoencoder(PreTrainedModel):
         return self.__dict__["_frontend"]
 
 
-def pad(frames: Sequence[np.ndarray], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Stack (T_i, F) arrays into zero-padded (B, T, F) float32 and their lengths (B,) int64."""
-    lengths = torch.tensor([len(f) for f in frames], dtype=torch.int64)
-    padded = torch.zeros(len(frames), int(lengths.max()), frames[0].shape[1])
-    for row, values in zip(padded, frames, strict=True):
-        row[: len(values)] = torch.from_numpy(np.asarray(values, np.float32))
-    return padded.to(device), lengths.to(device)
-
-
-def reverse_valid(frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse (B, T, F) in time, each sequence within its own valid part; padded steps stay."""
-    x = frames.transpose(0, 1)
-    return _take(x, reverse_index(lengths, x.shape[0], x.shape[1], x.device)).transpose(0, 1)
-
-
-def _take(x: Tensor, order: Tensor | None) -> Tensor:
-    """Reverse (T, B, F) in time by the row order of `reverse_index`."""
-    if order is None:
-        return x.flip(0)
-    return x.reshape(-1, x.shape[-1]).index_select(0, order).view(x.shape)
-
-
-def _delay(x: Tensor) -> Tensor:
-    """Shift (T, B, F) one step later; the first frame is zero."""
-    return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
-
-
-def _advance(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Shift (T, B, F) one step earlier; the last valid frame is zero."""
-    y = torch.cat([x[1:], torch.zeros_like(x[:1])])
-    if lengths is None:
-        return y
-    steps = torch.arange(len(x), device=x.device)
-    return y * (steps[:, None] < lengths[None, :] - 1)[..., None]
-
-
 AutoConfig.register(GruAutoencoderConfig.model_type, GruAutoencoderConfig)
 AutoModel.register(GruAutoencoderConfig, GruAutoencoder)
+
+
+class GruAutoencoderEncoder:
+    """The encoder of a stage-one run (group ``repkit.encoders``).
+
+    Attributes:
+        name: of the run's folder, with ``untrained-`` before it and the readout behind it where they apply.
+        dim: D, width of the vectors or states.
+        level: ``"utterance"`` or ``"frame"``.
+        frame_shift_s: seconds between two states at frame level, else None.
+    """
+
+    class Config(Config):
+        """Settings.
+
+        Attributes:
+            path: a stage-one run, or the model folder in it.
+            readout: see `GruAutoencoder.readout`.
+            level: ``"frame"`` is short for the readout ``"sequence"``.
+            untrained: take the architecture but random weights drawn from `seed`, as a control.
+            seed: see `untrained`.
+            batch_size: utterances at once.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        """
+
+        path: Path
+        readout: Literal["representation", "states", "pooled", "sequence"] = "representation"
+        level: Literal["utterance", "frame"] = "utterance"
+        untrained: bool = False
+        seed: int = 0
+        batch_size: int = 64
+        device: str = "auto"
+
+    def __init__(self, config: GruAutoencoderEncoder.Config) -> None:
+        folder, run_name = find_model(config.path)
+        self.config = config
+        self.kind = "sequence" if config.level == "frame" else config.readout
+        self.level = "frame" if self.kind == "sequence" else "utterance"
+        self._weights = weights_sha256(folder)
+        if config.untrained:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                model = GruAutoencoder(GruAutoencoderConfig.from_pretrained(folder))
+        else:
+            model = GruAutoencoder.from_pretrained(folder)
+        self.model = model.to(pick_device(config.device)).eval()
+        self.frame_shift_s = self.model.frontend.frame_shift_s if self.level == "frame" else None
+        c = model.config
+        self.dim = {
+            "representation": c.representation_size,
+            "states": c.n_layers * c.state_size,
+            "pooled": 2 * c.n_layers * c.hidden_size,
+            "sequence": c.hidden_size,
+        }[self.kind]
+        before = ("untrained-" + (f"seed{config.seed}-" if config.seed else "")) if config.untrained else ""
+        self.name = before + run_name + ("" if self.kind == "representation" else f"-{self.kind}")
+
+    def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
+        return self.model.encode_waveforms(waveforms, self.kind, self.config.batch_size)
+
+    def provenance(self) -> Mapping[str, object]:
+        """Return JSON values: architecture, readout, checksum of the weights, frontend, corpora and speakers heard."""
+        heard = self.model.config.provenance or {}
+        architecture = {
+            k: getattr(self.model.config, k)
+            for k in ("n_bands", "hidden_size", "n_layers", "cell", "decoder", "init", "dropout")
+        }
+        return {
+            "encoder": "gru_autoencoder",
+            "name": self.name,
+            "readout": self.kind,
+            "architecture": architecture,
+            "frontend": self.model.config.frontend,
+            "weights_sha256": None if self.config.untrained else self._weights,
+            "untrained_seed": self.config.seed if self.config.untrained else None,
+            "corpora": [] if self.config.untrained else heard.get("corpora", []),
+            "speakers": [] if self.config.untrained else heard.get("speakers", []),
+            "held_out_speakers": [] if self.config.untrained else heard.get("held_out_speakers", []),
+        }

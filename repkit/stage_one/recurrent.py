@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -119,3 +120,39 @@ def reverse_index(lengths: Tensor | None, n_steps: int, batch: int, device: torc
     mirrored = lengths[None, :] - 1 - steps
     source = torch.where(mirrored >= 0, mirrored, steps)
     return (source * batch + torch.arange(batch, device=device)).reshape(-1)
+
+
+def pad(frames: Sequence[np.ndarray], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Stack (T_i, F) arrays into zero-padded (B, T, F) float32 and their lengths (B,) int64."""
+    lengths = torch.tensor([len(f) for f in frames], dtype=torch.int64)
+    padded = torch.zeros(len(frames), int(lengths.max()), frames[0].shape[1])
+    for row, values in zip(padded, frames, strict=True):
+        row[: len(values)] = torch.from_numpy(np.asarray(values, np.float32))
+    return padded.to(device), lengths.to(device)
+
+
+def reverse_valid(frames: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse (B, T, F) in time, each sequence within its own valid part; padded steps stay."""
+    x = frames.transpose(0, 1)
+    return take(x, reverse_index(lengths, x.shape[0], x.shape[1], x.device)).transpose(0, 1)
+
+
+def take(x: Tensor, order: Tensor | None) -> Tensor:
+    """Reverse (T, B, F) in time by the row order of `reverse_index`."""
+    if order is None:
+        return x.flip(0)
+    return x.reshape(-1, x.shape[-1]).index_select(0, order).view(x.shape)
+
+
+def delay(x: Tensor) -> Tensor:
+    """Shift (T, B, F) one step later; the first frame is zero."""
+    return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+
+
+def advance(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Shift (T, B, F) one step earlier; the last valid frame is zero."""
+    y = torch.cat([x[1:], torch.zeros_like(x[:1])])
+    if lengths is None:
+        return y
+    steps = torch.arange(len(x), device=x.device)
+    return y * (steps[:, None] < lengths[None, :] - 1)[..., None]

@@ -92,7 +92,8 @@ class PretrainConfig(Config):
     def frontend_table(self) -> dict[str, Any]:
         """Return name and settings of the frontend, as stored with the weights."""
         settings = dict(self.frontend_settings)
-        if self.fixed_length_s is not None:
+        if self.frontend == "spectrogram" or self.fixed_length_s is not None:
+            # said even when None, because the spectrogram's own default is the paper's 7.5 s
             settings["fixed_length_s"] = self.fixed_length_s
         return {"name": self.frontend, "settings": settings}
 

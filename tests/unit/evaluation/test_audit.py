@@ -63,7 +63,7 @@ def flags(folds=CLEAN, utterances=UTTERANCES, **more):
 
 
 def test_flags():
-    twice = Fold("one", ids("a", "b") + ("c/a0",), ids("c"), ids("d"))
+    twice = Fold("one", (*ids("a", "b"), "c/a0"), ids("c"), ids("d"))
     assert "1 utterances stand twice in a train part (first c/a0 in fold one)" in flags([twice])
     assert "12 of 16 utterances are never tested" in flags(CLEAN[:1])
     again = Fold("again", ids("a", "b"), ids("c"), ids("d"))

@@ -35,13 +35,8 @@ def brute_force(rows, weights):
     for drawn in weights.astype(int):
         per_seed = []
         for k in sorted({row[0] for row in rows}):
-            written = [
-                row
-                for s, times in zip(speakers, drawn)
-                for row in rows
-                if row[0] == k and row[1] == s
-                for _ in range(times)
-            ]
+            of = {s: [row for row in rows if row[0] == k and row[1] == s] for s in speakers}
+            written = [row for s, times in zip(speakers, drawn) for row in of[s] * times]
             per_seed.append(balanced_accuracy_score([r[2] for r in written], [r[3] for r in written]))
         values.append(np.mean(per_seed))
     return np.array(values)

@@ -1,0 +1,145 @@
+"""The one place that turns ``--corpus NAME[=PATH]`` into a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from repkit.api import Corpus
+from repkit.audio.folder import FolderCorpus, find_table
+from repkit.audio.named import NamedCorpus
+from repkit.audio.named_specs import SPECS
+from repkit.audio.presets import PRESETS
+from repkit.audio.synthetic import SYNTHETIC, SyntheticCorpus
+from repkit.errors import DataError, UsageError, did_you_mean
+
+_SYNTHETIC_LINES = {
+    "synthetic_a": "generated voices, near and clean; 8 speakers, 4 emotions, 192 utterances; offline",
+    "synthetic_b": "generated voices, noisy telephone; 8 speakers, 5 emotions, 200 utterances; offline",
+    "synthetic_c": "generated voices, large room; 6 speakers, 6 emotions with ratings, 180 utterances; offline",
+    "synthetic_unlabelled": "generated voices without labels; 24 speakers, 240 utterances; offline",
+}
+
+
+def corpus_names() -> list[tuple[str, str, str]]:
+    """Return (name, one line, kind) of every corpus known by name; kind is synthetic, hub or named."""
+    rows = [(name, _SYNTHETIC_LINES[name], "synthetic") for name in SYNTHETIC]
+    rows += [(preset.name, preset.line, "hub") for preset in PRESETS.values()]
+    rows += [(spec.name, spec.line(), "named") for spec in SPECS.values()]
+    return rows
+
+
+def open_corpus(
+    name: str, location: str | None = None, *, split: str | None = None, options: Mapping[str, Any] | None = None
+) -> Corpus:
+    """Return the corpus that a name, and possibly a place, stand for.
+
+    - ``synthetic_a`` and its like: generated; no place.
+    - ``librispeech``, ``tedlium``: the hub; with a place a ``metadata.csv`` folder, an OpenSLR folder or parquet files.
+    - the named corpora (``emodb=PATH``, ``iemocap=PATH``, ...): the official download, or a folder with metadata.csv.
+    - ``NAME=hub:ORG/DATASET``: any hub dataset.
+    - ``NAME=PATH`` with any other name: parquet files, or a folder with a CSV table or ``options["pattern"]``.
+
+    Args:
+        name: name of the corpus, the first part of its utterances' ids.
+        location: a folder, a CSV table, or ``hub:ORG/DATASET``.
+        split: part of a hub dataset or OpenSLR corpus.
+        options: further settings of the corpus class (``columns``, ``pattern``, ``variant``, ``streaming``, ``seed``...).
+
+    Raises:
+        UsageError: an unknown name, a missing place, settings that do not validate.
+        DataError: nothing usable at the place.
+    """
+    given = dict(options or {})
+    if location is not None and location.startswith("hub:"):
+        return _hub(name, split, {"id": location.removeprefix("hub:"), **given})
+    if location is None:
+        return _without_place(name, split, given)
+    path = Path(location).expanduser()
+    if not path.exists():
+        raise DataError(f"--corpus {name}={location}: there is no such folder or file; check the path")
+    if name in PRESETS:
+        return _preset_at(name, path, split, given)
+    _no_split(name, split) if name in SPECS else None
+    if name in SPECS and "pattern" not in given and "columns" not in given:
+        return NamedCorpus(_config(NamedCorpus.Config, {"name": name, "path": path, **given}, name))
+    if _is_parquet(path) and "pattern" not in given:
+        return _hub(name, split, {"path": path, **given})
+    _no_split(name, split)
+    return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
+
+
+def _without_place(name: str, split: str | None, given: dict[str, Any]) -> Corpus:
+    if name in SYNTHETIC:
+        _no_split(name, split)
+        settings = {"name": name, **SYNTHETIC[name], **given}
+        return SyntheticCorpus(_config(SyntheticCorpus.Config, settings, name))
+    if name in PRESETS:
+        return _hub(name, split, {**PRESETS[name].settings(split), **given})
+    if name in SPECS:
+        spec = SPECS[name]
+        raise UsageError(
+            f"--corpus {name}: needs the folder of your copy; write --corpus {name}=PATH. "
+            f"{spec.title} is obtained from {spec.home} ({spec.licence})"
+        )
+    known = [row[0] for row in corpus_names()]
+    raise UsageError(
+        f"--corpus {name}: is not known{did_you_mean(name, known)}; expected one of {', '.join(known)}, "
+        f"or --corpus {name}=PATH for a folder of your own, or --corpus {name}=hub:ORG/DATASET"
+    )
+
+
+def _preset_at(name: str, path: Path, split: str | None, given: dict[str, Any]) -> Corpus:
+    """Return a preset read from a place: the first of metadata.csv, the OpenSLR layout and parquet that is there."""
+    from repkit.audio.openslr import OpenSlrCorpus, find_openslr
+
+    preset = PRESETS[name]
+    if not _is_parquet(path):
+        if path.is_file() or (path / "metadata.csv").is_file():
+            _no_split(name, split)
+            settings = {"name": name, "path": path, "language": preset.language, **given}
+            return FolderCorpus(_config(FolderCorpus.Config, settings, name), licence=preset.licence)
+        if find_openslr(path) is not None:
+            settings = {"name": name, "path": path, "split": split, **given}
+            return OpenSlrCorpus(_config(OpenSlrCorpus.Config, settings, name))
+        if "pattern" in given or find_table(path) is not None:
+            _no_split(name, split)
+            return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
+        raise DataError(
+            f"--corpus {name}={path}: holds neither metadata.csv, nor the OpenSLR layout ({preset.layout}), nor parquet "
+            "files; check the path"
+        )
+    return _hub(name, split, {**preset.settings(split), "path": path, **given})
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix == ".parquet"
+    if (path / "metadata.csv").is_file():
+        return False
+    return next(path.rglob("*.parquet"), None) is not None
+
+
+def _hub(name: str, split: str | None, settings: dict[str, Any]) -> Corpus:
+    from repkit.audio.hub import HubCorpus
+
+    if split is not None:
+        settings.setdefault("split", split)
+    return HubCorpus(_config(HubCorpus.Config, {"name": name, **settings}, name))
+
+
+def _no_split(name: str, split: str | None) -> None:
+    if split is not None:
+        raise UsageError(f"--corpus {name}: has no splits; leave out --split {split}")
+
+
+def _config(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
+    try:
+        return cls(**settings)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or name}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        fields = ", ".join(sorted(cls.model_fields))
+        raise UsageError(f"corpus {name}: settings do not fit; the settings are: {fields}", problems) from None

@@ -1,0 +1,97 @@
+"""The command line. Importing it loads no torch: every command's module is imported when the command is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from repkit.errors import RepkitError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "pretrain-ae": ("repkit.cli.pretrain_ae", "Stage one: train an autoencoder on unlabelled speech."),
+    "embed": ("repkit.cli.embed", "Encode corpora into HDF5 embedding stores."),
+    "train-ser": ("repkit.cli.train_ser", "Stage two: train and score emotion models by a recipe."),
+    "report": ("repkit.cli.report", "Rebuild the report of a run, or compare several runs."),
+    "corpora": ("repkit.cli.corpora", "List, show and check corpora."),
+    "recipes": ("repkit.cli.recipes", "List, show and check recipes."),
+    "plugins": ("repkit.cli.plugins", "List installed components and who brings them."),
+}
+"""Name, module that holds a typer app called ``app``, and one line of help."""
+
+
+class LazyGroup(TyperGroup):
+    """Knows the commands by name and imports one only when it is called."""
+
+    _calling = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the work."""
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is called; this, unlike rendering help, imports it."""
+        self._calling = True
+        try:
+            return super().resolve_command(ctx, args)
+        finally:
+            self._calling = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the real command when it is called, else a stub that shows its help line."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, text = COMMANDS[cmd_name]
+        if not self._calling:
+            return TyperCommand(cmd_name, help=text)
+        app = importlib.import_module(module).app
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    name="repkit",
+    cls=LazyGroup,
+    help="Two-stage representation learning for speech emotion recognition.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import repkit
+
+        typer.echo(f"repkit {repkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Two-stage representation learning for speech emotion recognition.
+
+    pretrain-ae trains an encoder on unlabelled speech, embed fills the store, train-ser trains and scores emotion models.
+    """
+
+
+def main() -> None:
+    """Run the command line; user errors are one message without a traceback.
+
+    Exit codes: 0 ok, 1 bug, 2 usage or recipe, 3 plugin, 4 data, 130 interrupted.
+    """
+    try:
+        app()
+    except RepkitError as error:
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(str(error), markup=False)
+        sys.exit(error.exit_code)

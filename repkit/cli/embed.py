@@ -1,0 +1,54 @@
+"""``repkit embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from repkit.cli.shared import CORPUS_HELP, counting, interruptible, parse_corpora
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def embed(
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Run of pretrain-ae; untrained:RUN (same network, random weights) and statistics:RUN (mean and deviation "
+            "per band, no network) are its controls; hf:ORG/NAME or hf:FOLDER is a transformers speech encoder; "
+            "plugin:NAME an installed one."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of all embeddings; stores go to OUT/ENCODER/CORPUS.")],
+    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
+    level: Annotated[Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")] = "utterance",
+    readout: Annotated[str | None, typer.Option(help="Autoencoders: representation (paper), states or pooled.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Transformers encoders: hidden layer, -1 the last.")] = None,
+    seed: Annotated[int | None, typer.Option(help="untrained: seed of the random weights.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances at once; changes no result.")] = None,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Numbers on disk.")] = "float32",
+    on_bad_audio: Annotated[
+        Literal["stop", "skip"], typer.Option(help="stop: list bad files; skip: leave them out and record it.")
+    ] = "stop",
+) -> None:
+    """Encode corpora into HDF5 embedding stores; an interrupted one is continued when the same command is given again."""
+    from repkit.workflows.embed import embed as work
+
+    corpora = parse_corpora(corpus, split)
+    options: dict[str, Any] = {"level": level if level != "utterance" else None, "readout": readout, "layer": layer, "seed": seed, "batch_size": batch_size}
+    with interruptible("finished shards are kept"), counting("embedding") as tell:
+        stores = work(
+            encoder,
+            list(corpora.values()),
+            out,
+            dtype=dtype,
+            on_bad_audio=on_bad_audio,
+            progress=lambda name, done, total: tell(name, done, 0.0),
+            **options,
+        )
+    for name, store in stores.items():
+        typer.echo(f"{name}  {len(store)} utterances, {store.spec.dim} dimensions, {len(store.left_out)} left out  {store.path}")

@@ -1,0 +1,97 @@
+"""The live table of ``repkit train-ser``."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.live import Live
+from rich.table import Table
+
+from repkit.cli.shared import console
+from repkit.training.executors import Event
+
+
+class JobTable:
+    """Jobs done, running epochs, mean dev UAR and time left, one row per condition."""
+
+    def __init__(self, totals: dict[str, int], done: dict[str, int], epochs: int) -> None:
+        self.totals, self.done, self.epochs = totals, defaultdict(int, done), epochs
+        self.n_before = sum(done.values())
+        self.running: dict[int, tuple[Any, int]] = {}
+        self.dev: dict[str, list[float]] = defaultdict(list)
+        self.failed: dict[str, int] = defaultdict(int)
+        self.started = time.monotonic()
+
+    def update(self, event: Event) -> None:
+        """Take in what happened."""
+        job: Any = event.job
+        if event.kind == "started":
+            self.running[event.worker] = (job, 0)
+        elif event.kind == "epoch":
+            self.running[event.worker] = (job, event.value)
+        else:
+            self.running.pop(event.worker, None)
+            if event.kind == "done":
+                self.done[job.condition] += 1
+                dev = (event.value or {}).get("dev") or {}
+                if dev:
+                    self.dev[job.condition].append(next(iter(dev.values()))["uar"])
+            else:
+                self.failed[job.condition] += 1
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected wall time until the end, None before anything is known."""
+        n_total, n_done = sum(self.totals.values()), sum(self.done.values())
+        partial = sum(epoch / self.epochs for _, epoch in self.running.values())
+        fresh = n_done - self.n_before + partial
+        if fresh < 0.05:
+            return None
+        return (n_total - n_done - partial) * (time.monotonic() - self.started) / fresh
+
+    def summary(self) -> str:
+        """One line for logs that are no terminal."""
+        left = self.seconds_left
+        eta = f", about {left / 60:.0f} min left" if left is not None else ""
+        return f"{sum(self.done.values())} of {sum(self.totals.values())} jobs done{eta}"
+
+    def __rich__(self) -> Table:
+        table = Table(title=self.summary(), title_justify="left", box=None, pad_edge=False)
+        for name in ("condition", "jobs", "running (fold, seed, epoch)", "mean dev UAR"):
+            table.add_column(name)
+        for condition, total in self.totals.items():
+            running = ", ".join(
+                f"{job.fold} s{job.seed} {epoch}/{self.epochs}"
+                for job, epoch in self.running.values()
+                if job.condition == condition
+            )
+            dev = self.dev[condition]
+            mean = f"{100 * sum(dev) / len(dev):.1f}" if dev else ""
+            failed = f" ({self.failed[condition]} failed)" if self.failed[condition] else ""
+            table.add_row(condition, f"{self.done[condition]}/{total}{failed}", running, mean)
+        return table
+
+
+@contextmanager
+def showing(table: JobTable, every_s: float = 60.0) -> Iterator[Any]:
+    """Show the table live on a terminal, else print a line now and then; yield what must be called with every event."""
+    screen = console()
+    if screen.is_terminal:
+        with Live(table, console=screen, refresh_per_second=4):
+            yield table.update
+        return
+    last = time.monotonic()
+
+    def tell(event: Event) -> None:
+        nonlocal last
+        table.update(event)
+        if event.kind in ("done", "failed") and time.monotonic() - last > every_s:
+            last = time.monotonic()
+            screen.print(table.summary())
+
+    yield tell
+    screen.print(table.summary())

@@ -1,0 +1,57 @@
+"""``repkit pretrain-ae``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from repkit.cli.shared import CORPUS_HELP, console, interruptible, parse_corpora
+from repkit.config import PretrainRecipe, load_recipe
+from repkit.plugins.load import validate
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def pretrain_ae(
+    out: Annotated[Path, typer.Option(help="Run folder; OUT/encoder is what `repkit embed` needs.")],
+    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")] = "autoencoder",
+    split: Annotated[str | None, typer.Option(help="Split of hub corpora and of LibriSpeech or TED-LIUM folders.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, for example training.epochs=20.")] = [],  # noqa: B006
+    on_bad_audio: Annotated[
+        Literal["stop", "skip"], typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it.")
+    ] = "stop",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")] = False,
+) -> None:
+    """Stage one: train an autoencoder on unlabelled speech.
+
+    Started again with the same options it goes on where it was stopped, and does nothing when it is done.
+    """
+    from repkit.stage_one.settings import PretrainConfig
+
+    resolved = load_recipe(PretrainRecipe, recipe, set_)
+    config = validate(PretrainConfig, resolved.training, "training")
+    corpora = list(parse_corpora(corpus, split).values())
+    screen = console()
+    if dry_run:
+        for opened in corpora:
+            utterances = opened.utterances()
+            speakers = {u.speaker for u in utterances if u.speaker}
+            screen.print(f"corpus     {opened.name}: {len(utterances)} utterances, {len(speakers)} speakers")
+        for key, value in config.model_dump(mode="json").items():
+            screen.print(f"{key:24} {value}")
+        return
+    from repkit.workflows.pretrain_ae import pretrain_ae as work
+
+    with interruptible("the last checkpoint is kept"):
+        results = work(corpora, out, config, on_bad_audio=on_bad_audio)
+    typer.echo(f"encoder  {out / 'encoder'}")
+    for line in _summary(results):
+        typer.echo(line)
+
+
+def _summary(results: dict[str, object]) -> list[str]:
+    return [f"{name:24} {value:.4f}" for name, value in results.items() if isinstance(value, float)]

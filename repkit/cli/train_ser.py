@@ -1,0 +1,139 @@
+"""``repkit train-ser``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from repkit.cli.shared import CORPUS_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.config import SerRecipe, find_recipe, load_recipe
+from repkit.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def train_ser(
+    recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")],
+    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    embeddings: Annotated[
+        list[str],
+        typer.Option(metavar="[NAME=]DIR", help="Embedding stores made by `repkit embed`; each is a condition. Repeatable."),
+    ] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key (TOML value).")] = [],  # noqa: B006
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")] = None,
+    on_bad_audio: Annotated[
+        Literal["stop", "skip"], typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it.")
+    ] = "stop",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")] = False,
+) -> None:
+    """Train and score emotion models: every condition, fold and seed of a recipe.
+
+    An interrupted run is continued when the same command is given again; finished jobs are kept.
+    """
+    overrides: dict[str, Any] = {"conditions": _conditions(embeddings)} if embeddings else {}
+    resolved = load_recipe(SerRecipe, recipe, set_, overrides)
+    named = [f"{name}={path}" for name, path in resolved.corpora.items() if not any(c.split("=")[0] == name for c in corpus)]
+    corpora = parse_corpora([*corpus, *named])
+    if dry_run:
+        _show_plan(resolved, corpora, workers)
+        return
+    from repkit.cli.job_table import JobTable, showing
+    from repkit.workflows.train_ser import train_ser as work
+
+    screen = console()
+    with interruptible("frames and finished jobs are kept"), counting("log-Mel frames of") as on_frames:
+        stage: dict[str, Any] = {}
+
+        def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
+            _announce(screen, plan, run, resumed, n_done)
+            totals = Counter(job.condition for job in plan.jobs)
+            done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
+            stage["show"] = showing(JobTable(dict(totals), dict(done), resolved.training.epochs))
+            stage["tell"] = stage["show"].__enter__()
+
+        try:
+            run = work(
+                resolved,
+                corpora,
+                recipe_text=find_recipe(recipe).read_text(encoding="utf-8"),
+                root=runs,
+                workers=workers,
+                on_bad_audio=on_bad_audio,
+                on_frames=on_frames,
+                on_start=on_start,
+                on_event=lambda event: stage["tell"](event),
+            )
+        finally:
+            if "show" in stage:
+                stage["show"].__exit__(None, None, None)
+    _show_results(run)
+
+
+def _conditions(texts: list[str]) -> list[dict[str, str]]:
+    conditions = []
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            name, folder = "", text
+        path = Path(folder)
+        if not path.is_dir():
+            raise UsageError(f"--embeddings {text}: no such folder; make it with `repkit embed --encoder RUN --corpus NAME=PATH --out {folder}`")
+        if not name:
+            encoders = sorted({p.parent.parent.name for p in path.glob("*/*/manifest.json")})
+            if len(encoders) > 1:
+                choices = " ".join(f"--embeddings {path / e}" for e in encoders)
+                raise UsageError(f"--embeddings {text}: holds embeddings of several encoders; name those you want: {choices}")
+            name = encoders[0] if encoders else path.name
+        conditions.append({"name": name, "embeddings": folder})
+    return conditions
+
+
+def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> None:
+    screen.print(f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else ""))
+    screen.print(f"protocol   {plan.protocol['id']}  {plan.recipe.protocol.name}, {len(plan.folds)} folds")
+    first = plan.recipe.labels.views[0]
+    counts = Counter(plan.labels.targets(u)[first] for u in plan.utterances)
+    screen.print(f"utterances {len(plan.utterances)}: " + ", ".join(f"{c} {n}" for c, n in sorted(counts.items())))
+    for reason, n in sorted(plan.dropped.items()):
+        screen.print(f"not used   {n} {reason}")
+    for flag in plan.protocol["audit"]:
+        screen.print(f"note       {flag}")
+
+
+def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None) -> None:
+    from rich.table import Table
+
+    from repkit.training.executors import default_workers, prepare_process
+    from repkit.workflows.ser_plan import make_plan
+    from repkit.workflows.train_ser import estimate_seconds
+
+    prepare_process()
+    plan = make_plan(resolved, corpora)
+    screen = console()
+    n_workers = workers or default_workers(len(plan.jobs))
+    screen.print(f"protocol   {plan.protocol['id']}  {resolved.protocol.name}")
+    for reason, n in sorted(plan.dropped.items()):
+        screen.print(f"not used   {n} {reason}")
+    for flag in plan.flags:
+        screen.print(f"note       {flag}")
+    table = Table("fold", "train", "dev", "test", box=None)
+    for fold in plan.folds:
+        table.add_row(fold.name, *(str(len(part)) for part in (fold.train, fold.dev, fold.test)))
+    screen.print(table)
+    names = ", ".join(f"{c.name} ({c.fusion})" for c in plan.conditions)
+    screen.print(f"conditions {names}")
+    screen.print(f"jobs       {len(plan.folds)} folds x {len(resolved.seeds)} seeds x {len(plan.conditions)} conditions = {len(plan.jobs)}")
+    hours = estimate_seconds(plan, n_workers) / 3600
+    screen.print(f"expected   {hours:.2f} h on {n_workers} processes (measured on random frames on this machine)")
+
+
+def _show_results(run: Path) -> None:
+    from repkit.report.tables import summary_rows
+
+    print_table(*summary_rows(run))
+    typer.echo(f"report  {run / 'report.md'}")

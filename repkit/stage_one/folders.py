@@ -1,0 +1,70 @@
+"""Folders of stage-one models: where the weights are, their checksum, and the device to put them on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from repkit.errors import UsageError
+
+MODEL_TYPE = "repkit_gru_autoencoder"
+
+
+def model_type(folder: Path) -> str | None:
+    """Return ``model_type`` of a transformers model folder, or None when it is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: damaged ({error}); expected the JSON config of a model; export it again") from error
+    return found.get("model_type") if isinstance(found, dict) else None
+
+
+def find_model(path: Path) -> tuple[Path, str]:
+    """Return the model folder of a stage-one run (or of itself) and the name to call the encoder by.
+
+    Raises:
+        UsageError: there is no such folder, or its run is not finished, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UsageError(
+            f"encoder {path}: there is no such folder; expected a run of repkit pretrain-ae; "
+            "check the path, or write hf:ORG/NAME for a model of the hub"
+        )
+    resolved = path.resolve()
+    if model_type(path / "encoder") == MODEL_TYPE:
+        return path / "encoder", resolved.name
+    if model_type(path) == MODEL_TYPE:
+        inner = resolved.name.startswith("encoder")
+        return path, resolved.parent.name + resolved.name.removeprefix("encoder") if inner else resolved.name
+    if (path / "status.json").is_file():
+        state = json.loads((path / "status.json").read_text(encoding="utf-8"))
+        raise UsageError(
+            f"encoder {path}: its training is {state.get('state')} after {state.get('epoch')} of {state.get('epochs')} "
+            "epochs; a finished run was expected; start the same repkit pretrain-ae command again to complete it"
+        )
+    raise UsageError(
+        f"encoder {path}: got a folder without encoder/config.json; expected a run of repkit pretrain-ae; "
+        "check the path, or write hf:PATH for another transformers model"
+    )
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 (hex) of a model folder's weights, over all safetensors files in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

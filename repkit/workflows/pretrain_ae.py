@@ -1,0 +1,80 @@
+"""``repkit pretrain-ae``: unlabelled speech to a trained autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from repkit.api import Corpus, Frontend
+from repkit.errors import UsageError
+from repkit.features.extract import extract_frames
+from repkit.runs.directory import cache_root
+from repkit.stage_one.frontends import build_frontend
+from repkit.stage_one.reporter import Progress
+from repkit.stage_one.train import PretrainConfig, pretrain
+
+
+def pretrain_ae(
+    corpora: Sequence[Corpus],
+    out: Path,
+    config: PretrainConfig | None = None,
+    *,
+    cache: Path | None = None,
+    on_bad_audio: Literal["stop", "skip"] = "stop",
+    progress: Progress = "auto",
+) -> dict[str, Any]:
+    """Turn corpora into frames (kept in the cache, no audio is), train on them and save the encoder.
+
+    Started again with the same arguments it goes on where it was, whatever stopped it, and does nothing when done.
+    Runs in several processes under ``torchrun`` or ``accelerate launch``.
+
+    Args:
+        corpora: speech to hear; labels are not used.
+        out: run folder, for example ``runs/ae-librispeech``; ``out/encoder`` is what `embed` needs.
+        config: settings; None for the defaults.
+        cache: folder for frames; None for `repkit.runs.directory.cache_root`.
+        on_bad_audio: ``"stop"`` before training, or ``"skip"`` and record what is left out.
+        progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
+
+    Returns:
+        what ``out/results.json`` holds: errors, use of the vector, checksum of the weights, what was heard.
+
+    Raises:
+        UsageError: no corpus, one twice, or a folder with a run of other settings.
+        DataError: bad audio, or a loss that is not a number.
+    """
+    from accelerate import PartialState
+
+    config = config or PretrainConfig()
+    names = [corpus.name for corpus in corpora]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"pretrain-ae: corpora {names}; expected one or more, each once; name them with --corpus")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    frontend = build_frontend(**config.frontend_table())
+    # one process makes the frames, however long it takes; the others then find them
+    with PartialState(cpu=config.device == "cpu", timeout=timedelta(days=7)).main_process_first():
+        stores = [
+            extract_frames(
+                corpus,
+                frontend,
+                frames_folder(cache or cache_root(), corpus, frontend, config),
+                on_bad_audio=on_bad_audio,
+                max_duration_s=config.max_duration_s,
+                dtype=config.frames_dtype,
+            )
+            for corpus in corpora
+        ]
+    utterances = [u for corpus in corpora for u in corpus.utterances()]
+    return pretrain(stores, utterances, out, config, progress)
+
+
+def frames_folder(cache: Path, corpus: Corpus, frontend: Frontend, config: PretrainConfig) -> Path:
+    """Return where a corpus' frames are kept: one folder per content, frontend and cut."""
+    key = [corpus.fingerprint(), dict(frontend.convention()), config.max_duration_s, config.frames_dtype]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return Path(cache) / "frames" / f"{corpus.name}-{digest[:16]}"
