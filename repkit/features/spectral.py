@@ -15,7 +15,7 @@ import torch
 SAMPLE_RATE = 16000
 """Samples per second of every waveform in repkit."""
 
-_BLOCK_VALUES = 1 << 20
+_BLOCK_VALUES = 1 << 17
 """Samples of windowed frames worked on at once: 0.5 MiB, and as much again for their spectra."""
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from repkit.stage_one.folders import weights_sha256
+from repkit.stage_one.folders import quiet_transformers, weights_sha256
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
 
 
@@ -14,7 +14,8 @@ def export_encoder(model: GruAutoencoder, folder: Path) -> str:
     """Save config (with frontend and provenance) and weights under folder; return the weights' SHA-256 (hex)."""
     temporary = folder.with_name(f"{folder.name}.tmp.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
+    with quiet_transformers():
+        model.save_pretrained(temporary)
     for path in sorted(temporary.iterdir()):
         with path.open("rb+") as file:
             os.fsync(file.fileno())

@@ -28,10 +28,10 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from repkit.errors import UsageError
-from repkit.stage_one.folders import find_model, pick_device, weights_sha256
-from repkit.stage_one.frontends import build_frontend, frames_of
 from repkit.api import Config
+from repkit.errors import UsageError
+from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
+from repkit.stage_one.frontends import build_frontend, frames_of
 from repkit.stage_one.recurrent import RecurrentStack, advance, delay, pad, reverse_index, reverse_valid, take
 
 READOUTS = ("representation", "states", "pooled", "sequence")
@@ -408,7 +408,8 @@ class GruAutoencoderEncoder:
                 torch.manual_seed(config.seed)
                 model = GruAutoencoder(GruAutoencoderConfig.from_pretrained(folder))
         else:
-            model = GruAutoencoder.from_pretrained(folder)
+            with quiet_transformers():
+                model = GruAutoencoder.from_pretrained(folder)
         self.model = model.to(pick_device(config.device)).eval()
         self.frame_shift_s = self.model.frontend.frame_shift_s if self.level == "frame" else None
         c = model.config

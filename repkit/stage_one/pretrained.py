@@ -12,7 +12,7 @@ import torch
 
 from repkit import api
 from repkit.errors import UsageError
-from repkit.stage_one.folders import pick_device
+from repkit.stage_one.folders import pick_device, quiet_transformers
 
 SAMPLE_RATE = 16000
 
@@ -151,13 +151,12 @@ class PretrainedEncoder:
 
 def _load(path: str, revision: str | None) -> tuple[Any, Any]:
     from transformers import AutoFeatureExtractor, AutoModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     where = f"encoder hf:{path}"
     try:
         extractor = AutoFeatureExtractor.from_pretrained(path, revision=revision)
-        model = AutoModel.from_pretrained(path, revision=revision)
+        with quiet_transformers():
+            model = AutoModel.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{where}: cannot be loaded ({str(error).splitlines()[0]}); expected an id on the Hugging Face hub or a "

@@ -357,7 +357,9 @@ class _Run:
         results: dict[str, Any] = {}
         if self.main:
             c = self.config
-            metrics = [json.loads(line) for line in (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+            metrics = [
+                json.loads(line) for line in (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             best = load_newest_checkpoint(self.out / "checkpoints" / "best")
             results = {
                 "decoder": c.decoder,

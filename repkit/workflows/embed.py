@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from repkit.api import Corpus, Encoder
-from repkit.errors import DataError
+from repkit.errors import BadAudioError
+from repkit.features.extract import bad_audio_error
 from repkit.stage_one.open import open_encoder
 from repkit.store import Store, StoreSpec, StoreWriter, open_store
 
@@ -94,17 +95,15 @@ def _fill(
         for utterance, sound in block:
             if isinstance(sound, np.ndarray):
                 writer.add(utterance.id, next(vectors))
+            elif isinstance(sound, BadAudioError):
+                writer.leave_out(utterance.id, sound.message)
             else:
-                writer.leave_out(utterance.id, str(sound))
+                raise sound
         done += len(block)
         if progress:
             progress(corpus.name, done, total)
     if writer.left_out and on_bad_audio == "stop":
-        raise DataError(
-            f"corpus {corpus.name}: {len(writer.left_out)} of {total} utterances cannot be used; sound in all of them "
-            "was expected; mend them, or go on without them with --on-bad-audio skip (nothing done so far is lost)",
-            [f"{id}: {reason}" for id, reason in writer.left_out.items()],
-        )
+        raise bad_audio_error(corpus.name, list(writer.left_out.items()), writer.path)
     writer.finish()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, Literal
 
 from repkit.api import Corpus, Frontend
 from repkit.errors import UsageError
-from repkit.features.extract import extract_frames
+from repkit.features.extract import extract_frames, frames_spec
 from repkit.runs.directory import cache_root
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.reporter import Progress
@@ -75,6 +73,5 @@ def pretrain_ae(
 
 def frames_folder(cache: Path, corpus: Corpus, frontend: Frontend, config: PretrainConfig) -> Path:
     """Return where a corpus' frames are kept: one folder per content, frontend and cut."""
-    key = [corpus.fingerprint(), dict(frontend.convention()), config.max_duration_s, config.frames_dtype]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return Path(cache) / "frames" / f"{corpus.name}-{digest[:16]}"
+    spec = frames_spec(corpus, frontend, max_duration_s=config.max_duration_s, dtype=config.frames_dtype)
+    return Path(cache) / "frames" / f"{corpus.name}-{spec.fingerprint[:16]}"

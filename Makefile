@@ -1,0 +1,45 @@
+# make demo   installs and runs pretrain-ae -> embed -> train-ser -> report offline on synthetic corpora
+# make test   installs and runs all tests
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: install demo test lint docs bench results clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/repkit pretrain-ae --recipe demo_autoencoder --corpus synthetic_unlabelled --out demo/ae
+	$(BIN)/repkit embed --encoder demo/ae --corpus synthetic_a --out demo/embeddings
+	$(BIN)/repkit train-ser --recipe demo --corpus synthetic_a --embeddings demo/embeddings --runs demo/runs
+	@echo "Read the report: $$(ls -d demo/runs/demo/*/ | tail -1)report.md"
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+results: install
+	$(BIN)/python docs/results/neumann2019.py
+
+clean:
+	rm -rf $(VENV) demo
