@@ -76,7 +76,8 @@ class Normaliser:
         if self.mode == "none":
             return np.asarray(frames, np.float32)
         if self.mode == "per_utterance":
-            return _statistics(*_sums(frames, np.zeros(frames.shape[1])), np.zeros(frames.shape[1])).apply(frames)
+            shift = frames[:1].mean(0, dtype=np.float64)
+            return _statistics(*_sums(frames, shift), shift).apply(frames)
         statistics = self.statistics(id)
         return statistics.apply(frames) if statistics is not None else np.asarray(frames, np.float32)
 

@@ -34,8 +34,8 @@ def draw_scores(scores: Scores, chance: float, path: Path) -> Path:
         axes.plot(seeds, [place + 0.22] * len(seeds), "|", color=colour, ms=7, mew=1.3, zorder=2)
         axes.plot(100 * pooled["mean"], place, "o", color=colour, ms=7, mec="white", mew=0.8, zorder=3)
         axes.annotate(
-            f"{100 * pooled['mean']:.1f}", (100 * pooled["mean"], place), (0, 7), textcoords="offset points", ha="center",
-            fontsize=8,
+            f"{100 * pooled['mean']:.1f}", (100 * pooled["mean"], place), (0, 7),
+            textcoords="offset points", ha="center", fontsize=8,
         )  # fmt: skip
     axes.axvline(100 * chance, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
     axes.annotate(
@@ -63,9 +63,7 @@ def draw_differences(differences: Scores, path: Path) -> Path:
     axes.axvline(0, color=GREY, lw=1)
     axes.set_yticks(range(len(differences)), [f"{d['condition']} - {d['against']}" for d in differences])
     axes.set_ylim(len(differences) - 0.4, -0.6)
-    axes.set_xlabel(
-        "difference in UAR / points   (line: paired 95 % interval over speakers; filled: told apart from zero)"
-    )
+    axes.set_xlabel("difference in UAR / points   (line: paired 95 % interval over speakers; filled: sure)")
     axes.grid(axis="y", visible=False)
     return save(figure, path)
 

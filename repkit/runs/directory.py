@@ -1,0 +1,137 @@
+"""Run directories: the one place that knows their file names. See docs/run-format.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from repkit.errors import DataError, UsageError
+from repkit.runs.atomic import write_json_atomic
+
+
+def canonical_hash(value: object) -> str:
+    """Return the SHA-256 (hex) of a JSON value with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: not there; expected a file of a run directory; check the folder") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: damaged ({error}); expected JSON; delete it and start the command again") from error
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one line; a line is written in one call, so that readers never see half of it unless the disk is full."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def utc_now() -> str:
+    """Return the time as ``20260131T235959Z``."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A run of ``repkit train-ser`` on disk.
+
+    Attributes:
+        path: ``runs/<recipe>/<utc time>_<signature8>``.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, root: Path, recipe: str, signature: str) -> tuple[RunDirectory, bool]:
+        """Return the newest unfinished run of this signature, or a new one, and whether it is resumed."""
+        parent = root / recipe
+        for folder in sorted(parent.glob(f"*_{signature[:8]}"), reverse=True):
+            status = folder / "status.json"
+            if not status.exists() or read_json(status).get("state") != "done":
+                return cls(folder), True
+        stamp = utc_now()
+        folder = parent / f"{stamp}_{signature[:8]}"
+        number = 2
+        while folder.exists():  # two runs within one second: never overwrite
+            folder = parent / f"{stamp}-{number}_{signature[:8]}"
+            number += 1
+        folder.mkdir(parents=True)
+        return cls(folder), False
+
+    def write(self, name: str, value: object) -> None:
+        """Write a JSON file of the run, atomically."""
+        write_json_atomic(self.path / name, value)
+
+    def set_status(self, state: str, **facts: object) -> None:
+        """Record running, done or failed."""
+        self.write("status.json", {"state": state, "time": utc_now(), **facts})
+
+    def log(self, event: str, **facts: object) -> None:
+        """Append an event to the log."""
+        append_jsonl(self.path / "log.jsonl", {"time": utc_now(), "event": event, **facts})
+
+    def job_path(self, condition: str, seed: int, fold: str) -> Path:
+        """Return the folder of a job; it exists only when the job is complete."""
+        return self.path / "jobs" / condition / f"seed_{seed}" / fold
+
+
+def start_job_folder(final: Path) -> Path:
+    """Return an empty folder beside the final one, to be filled and then published."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f"{final.name}.tmp.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    return temporary
+
+
+def publish_job_folder(temporary: Path, final: Path) -> None:
+    """Sync every file of a folder and rename it, so that a job is there as a whole or not at all."""
+    for path in sorted(temporary.iterdir()):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    temporary.rename(final)
+
+
+def sweep(root: Path) -> None:
+    """Delete job folders that a killed process left unfinished."""
+    for folder in root.glob("jobs/*/*/*.tmp.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    import fcntl
+
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{folder}: another process is at work here; expected to be alone; wait for it or stop it") from error
+        yield
+
+
+def cache_root() -> Path:
+    """Return the folder for frames that can be made again: $REPKIT_CACHE, else ``~/.cache/repkit``."""
+    given = os.environ.get("REPKIT_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "repkit"

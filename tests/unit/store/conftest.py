@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(params=["frames", "vectors"])
+def kind(request):
+    return request.param

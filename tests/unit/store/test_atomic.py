@@ -1,0 +1,67 @@
+import errno
+import json
+import os
+
+import pytest
+
+from repkit.errors import DataError
+from repkit.runs.atomic import atomic_write, is_disk_full, write_json_atomic, write_text_atomic
+
+
+def test_file_appears_whole_and_no_temporary_stays(tmp_path):
+    with atomic_write(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"12")
+        assert not (tmp_path / "a.bin").exists()
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".bin"
+        assert temporary.match("*.tmp.*")
+    assert (tmp_path / "a.bin").read_bytes() == b"12"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_failure_keeps_the_old_file(tmp_path):
+    write_text_atomic(tmp_path / "a.txt", "old")
+
+    def fail():
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_json_round_trip_and_refusal_of_nan(tmp_path):
+    write_json_atomic(tmp_path / "a.json", {"b": [1, "é"], "a": None})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"b": [1, "é"], "a": None}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_atomic(tmp_path / "a.json", float("nan"))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["a"] is None
+
+
+def test_full_disk_names_path_and_free_space(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"a\.txt: the disk is full .*MB free"):
+        write_text_atomic(tmp_path / "a.txt", "new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "x"), True),
+        (OSError(errno.EFBIG, "x"), True),
+        (OSError("Can't write data (file write failed: errno = 28, error message = 'No space')"), True),
+        (RuntimeError("Io error: No space left on device (os error 28)"), True),
+        (OSError("errno = 2"), False),
+        (OSError("errno = 280"), False),
+        (OSError(errno.EACCES, "denied"), False),
+    ],
+)
+def test_what_counts_as_a_full_disk(error, full):
+    assert is_disk_full(error) is full
