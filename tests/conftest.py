@@ -1,15 +1,15 @@
 """Shared fixtures. One thread per process: two OpenMP threads on busy cores cost up to 14x (docs/decisions)."""
 
 import os
+from pathlib import Path
 
+import pytest
+
+# set before anything loads numpy or torch, which size their thread pools then
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-
-from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 

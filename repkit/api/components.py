@@ -36,7 +36,9 @@ class Corpus(Protocol):
         """
         ...
 
-    def stream(self, skip: int = 0, max_duration_s: float | None = None) -> Iterator[tuple[Utterance, np.ndarray | Exception]]:
+    def stream(
+        self, skip: int = 0, max_duration_s: float | None = None
+    ) -> Iterator[tuple[Utterance, np.ndarray | Exception]]:
         """Yield utterances in order with their sound, or with the `BadAudioError` met, after skipping some."""
         ...
 

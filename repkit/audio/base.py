@@ -40,7 +40,10 @@ class FileCorpus:
     def __init__(self) -> None:
         self.notes: list[str] = []
         self._utterances: tuple[Utterance, ...] | None = None
-        self._positions: dict[str, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # workers get the settings, not the listing: more than a pipe holds would block if a worker died at its start
+        return {**self.__dict__, "_utterances": None}
 
     def _list(self) -> Sequence[Utterance]:
         raise NotImplementedError

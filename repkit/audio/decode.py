@@ -203,8 +203,12 @@ def _check_complete(stream: BinaryIO, where: str) -> None:
     """Compare the size that the header of an uncompressed or Ogg file promises with the bytes there; rewind."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(12)
+    head = stream.read(24)
     missing = 0
+    if head == b"version https://git-lfs.":
+        raise BadAudioError(
+            f"{where}: is a Git LFS pointer, not the sound itself; run `git lfs pull` in its repository"
+        )
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         missing = _missing_wav_bytes(stream, size)
     elif head.startswith(b"NIST_1A"):

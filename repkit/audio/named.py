@@ -123,9 +123,8 @@ def read_names(spec: NamedSpec, root: Path, variant: str) -> tuple[list[Utteranc
             problems.append(f"{path.relative_to(root)} and {_relative(other, root)} are both {utterance.id}")
     if not matched:
         message = nothing_matched(root, files, spec.pattern, (".wav", ".flac", ".mp3"), spec.example)
-        raise DataError(
-            f"{message}; expected {spec.title} as unpacked from {spec.home}. {spec.hint}".rstrip(". ") + "."
-        )
+        hint = f". {spec.hint}" if spec.hint else ""
+        raise DataError(f"{message}; expected {spec.title} as unpacked from {spec.home}{hint}")
     if problems:
         raise DataError(f"{root}: two different files for one utterance; take one of them away", shorten(problems))
     if copies:

@@ -47,7 +47,7 @@ def open_corpus(
         name: name of the corpus, the first part of its utterances' ids.
         location: a folder, a CSV table, or ``hub:ORG/DATASET``.
         split: part of a hub dataset or OpenSLR corpus.
-        options: further settings of the corpus class (``columns``, ``pattern``, ``variant``, ``streaming``, ``seed``...).
+        options: further settings of the corpus class (``columns``, ``pattern``, ``variant``, ``streaming``...).
 
     Raises:
         UsageError: an unknown name, a missing place, settings that do not validate.
@@ -109,8 +109,8 @@ def _preset_at(name: str, path: Path, split: str | None, given: dict[str, Any]) 
             _no_split(name, split)
             return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
         raise DataError(
-            f"--corpus {name}={path}: holds neither metadata.csv, nor the OpenSLR layout ({preset.layout}), nor parquet "
-            "files; check the path"
+            f"--corpus {name}={path}: holds neither metadata.csv, nor the OpenSLR layout ({preset.layout}), nor "
+            "parquet files; check the path"
         )
     return _hub(name, split, {**preset.settings(split), "path": path, **given})
 

@@ -29,7 +29,16 @@ def show(
     opened = next(iter(parse_corpora([corpus]).values()))
     utterances = opened.utterances()
     rows = [
-        (u.id, u.speaker or "", u.session or "", u.gender or "", u.language or "", u.emotion or "", _number(u.arousal), _number(u.valence))
+        (
+            u.id,
+            u.speaker or "",
+            u.session or "",
+            u.gender or "",
+            u.language or "",
+            u.emotion or "",
+            _number(u.arousal),
+            _number(u.valence),
+        )
         for u in utterances[:n]
     ]
     print_table(("id", "speaker", "session", "gender", "language", "emotion", "arousal", "valence"), rows)
@@ -63,11 +72,15 @@ def check(
             report = check_corpus(
                 opened,
                 n_jobs=workers or default_workers(10**6),
-                progress=lambda done, total, task=task, progress=progress: progress.update(task, completed=done, total=total),
+                progress=lambda done, total, task=task, progress=progress: progress.update(
+                    task, completed=done, total=total
+                ),
             )
         n_bad += _print(name, report)
     if n_bad:
-        raise DataError(f"corpora check: {n_bad} utterances cannot be used; mend or remove them, or train with --on-bad-audio skip")
+        raise DataError(
+            f"corpora check: {n_bad} utterances cannot be used; mend or remove them, or train with --on-bad-audio skip"
+        )
 
 
 def _print(name: str, report: Any) -> int:

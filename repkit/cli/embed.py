@@ -25,7 +25,9 @@ def embed(
     out: Annotated[Path, typer.Option(help="Folder of all embeddings; stores go to OUT/ENCODER/CORPUS.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
-    level: Annotated[Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")] = "utterance",
+    level: Annotated[
+        Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")
+    ] = "utterance",
     readout: Annotated[str | None, typer.Option(help="Autoencoders: representation (paper), states or pooled.")] = None,
     layer: Annotated[int | None, typer.Option(help="Transformers encoders: hidden layer, -1 the last.")] = None,
     seed: Annotated[int | None, typer.Option(help="untrained: seed of the random weights.")] = None,
@@ -39,7 +41,13 @@ def embed(
     from repkit.workflows.embed import embed as work
 
     corpora = parse_corpora(corpus, split)
-    options: dict[str, Any] = {"level": level if level != "utterance" else None, "readout": readout, "layer": layer, "seed": seed, "batch_size": batch_size}
+    options: dict[str, Any] = {
+        "level": level if level != "utterance" else None,
+        "readout": readout,
+        "layer": layer,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     with interruptible("finished shards are kept"), counting("embedding") as tell:
         stores = work(
             encoder,
@@ -51,4 +59,6 @@ def embed(
             **options,
         )
     for name, store in stores.items():
-        typer.echo(f"{name}  {len(store)} utterances, {store.spec.dim} dimensions, {len(store.left_out)} left out  {store.path}")
+        typer.echo(
+            f"{name}  {len(store)} utterances, {store.spec.dim} dimensions, {len(store.left_out)} left out  {store.path}"
+        )

@@ -19,12 +19,20 @@ def pretrain_ae(
     out: Annotated[Path, typer.Option(help="Run folder; OUT/encoder is what `repkit embed` needs.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")] = "autoencoder",
-    split: Annotated[str | None, typer.Option(help="Split of hub corpora and of LibriSpeech or TED-LIUM folders.")] = None,
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, for example training.epochs=20.")] = [],  # noqa: B006
+    split: Annotated[
+        str | None, typer.Option(help="Split of hub corpora and of LibriSpeech or TED-LIUM folders.")
+    ] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, for example training.epochs=20."),
+    ] = [],  # noqa: B006
     on_bad_audio: Annotated[
-        Literal["stop", "skip"], typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it.")
+        Literal["stop", "skip"],
+        typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
     ] = "stop",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")
+    ] = False,
 ) -> None:
     """Stage one: train an autoencoder on unlabelled speech.
 

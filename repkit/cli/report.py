@@ -18,15 +18,16 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Markdown file for the comparison of several runs.")] = None,
 ) -> None:
     """Score a run again from its predictions and rebuild report.md with its figures; or compare several runs."""
-    from repkit.evaluation.results import score_run
-    from repkit.report.render import compare_runs, render
+    from repkit.report.compare import compare_runs
+    from repkit.report.render import render
     from repkit.runs.atomic import write_text_atomic
 
     for folder in run:
         if not (folder / "protocol.json").is_file():
-            raise UsageError(f"{folder}: no run directory of `repkit train-ser` (protocol.json is missing); give runs/RECIPE/TIME_SIGNATURE")
+            raise UsageError(
+                f"{folder}: no run directory of `repkit train-ser` (protocol.json is missing); give runs/RECIPE/TIME_SIGNATURE"
+            )
     if len(run) == 1 and out is None:
-        score_run(run[0])
         typer.echo(render(run[0]))
         return
     text = compare_runs(run)

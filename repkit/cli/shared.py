@@ -30,7 +30,9 @@ def interruptible(what_is_kept: str) -> Iterator[None]:
         raise Interrupted(f"interrupted; {what_is_kept}; start the same command again to go on") from error
 
 
-def parse_corpora(texts: Sequence[str], split: str | None = None, options: dict[str, Any] | None = None) -> dict[str, Corpus]:
+def parse_corpora(
+    texts: Sequence[str], split: str | None = None, options: dict[str, Any] | None = None
+) -> dict[str, Corpus]:
     """Return the corpora named by ``--corpus`` options.
 
     Raises:
@@ -53,7 +55,7 @@ def console() -> Any:
     """Return the console that messages and progress go to (standard error, so that results can be piped)."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -62,7 +64,12 @@ def counting(description: str) -> Iterator[Callable[[str, int, float], None]]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     screen = console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         tasks: dict[str, Any] = {}
 

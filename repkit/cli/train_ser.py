@@ -21,15 +21,24 @@ def train_ser(
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     embeddings: Annotated[
         list[str],
-        typer.Option(metavar="[NAME=]DIR", help="Embedding stores made by `repkit embed`; each is a condition. Repeatable."),
+        typer.Option(
+            metavar="[NAME=]DIR", help="Embedding stores made by `repkit embed`; each is a condition. Repeatable."
+        ),
     ] = [],  # noqa: B006
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key (TOML value).")] = [],  # noqa: B006
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key (TOML value).")
+    ] = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
+    ] = None,
     on_bad_audio: Annotated[
-        Literal["stop", "skip"], typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it.")
+        Literal["stop", "skip"],
+        typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
     ] = "stop",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")
+    ] = False,
 ) -> None:
     """Train and score emotion models: every condition, fold and seed of a recipe.
 
@@ -37,7 +46,9 @@ def train_ser(
     """
     overrides: dict[str, Any] = {"conditions": _conditions(embeddings)} if embeddings else {}
     resolved = load_recipe(SerRecipe, recipe, set_, overrides)
-    named = [f"{name}={path}" for name, path in resolved.corpora.items() if not any(c.split("=")[0] == name for c in corpus)]
+    named = [
+        f"{name}={path}" for name, path in resolved.corpora.items() if not any(c.split("=")[0] == name for c in corpus)
+    ]
     corpora = parse_corpora([*corpus, *named])
     if dry_run:
         _show_plan(resolved, corpora, workers)
@@ -82,19 +93,25 @@ def _conditions(texts: list[str]) -> list[dict[str, str]]:
             name, folder = "", text
         path = Path(folder)
         if not path.is_dir():
-            raise UsageError(f"--embeddings {text}: no such folder; make it with `repkit embed --encoder RUN --corpus NAME=PATH --out {folder}`")
+            raise UsageError(
+                f"--embeddings {text}: no such folder; make it with `repkit embed --encoder RUN --corpus NAME=PATH --out {folder}`"
+            )
         if not name:
             encoders = sorted({p.parent.parent.name for p in path.glob("*/*/manifest.json")})
             if len(encoders) > 1:
                 choices = " ".join(f"--embeddings {path / e}" for e in encoders)
-                raise UsageError(f"--embeddings {text}: holds embeddings of several encoders; name those you want: {choices}")
+                raise UsageError(
+                    f"--embeddings {text}: holds embeddings of several encoders; name those you want: {choices}"
+                )
             name = encoders[0] if encoders else path.name
         conditions.append({"name": name, "embeddings": folder})
     return conditions
 
 
 def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> None:
-    screen.print(f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else ""))
+    screen.print(
+        f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else "")
+    )
     screen.print(f"protocol   {plan.protocol['id']}  {plan.recipe.protocol.name}, {len(plan.folds)} folds")
     first = plan.recipe.labels.views[0]
     counts = Counter(plan.labels.targets(u)[first] for u in plan.utterances)
@@ -127,13 +144,26 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None
     screen.print(table)
     names = ", ".join(f"{c.name} ({c.fusion})" for c in plan.conditions)
     screen.print(f"conditions {names}")
-    screen.print(f"jobs       {len(plan.folds)} folds x {len(resolved.seeds)} seeds x {len(plan.conditions)} conditions = {len(plan.jobs)}")
+    screen.print(
+        f"jobs       {len(plan.folds)} folds x {len(resolved.seeds)} seeds x {len(plan.conditions)} conditions = {len(plan.jobs)}"
+    )
     hours = estimate_seconds(plan, n_workers) / 3600
     screen.print(f"expected   {hours:.2f} h on {n_workers} processes (measured on random frames on this machine)")
 
 
 def _show_results(run: Path) -> None:
-    from repkit.report.tables import summary_rows
+    from repkit.runs.directory import read_json
 
-    print_table(*summary_rows(run))
-    typer.echo(f"report  {run / 'report.md'}")
+    results = read_json(run / "results.json")
+    first = next(iter(results["views"]))
+    rows = []
+    for score in results["scores"]:
+        if score["view"] != first or score["checkpoint"] != "selected":
+            continue
+        uar, pooled = score["uar"], score["uar_pooled"]
+        interval = "" if pooled["low"] is None else f"{100 * pooled['low']:.1f} to {100 * pooled['high']:.1f}"
+        numbers = [f"{100 * value:.1f}" for value in (uar["mean"], uar["min"], uar["max"], score["wa"]["mean"])]
+        rows.append((score["condition"], *numbers, interval))
+    print_table(("condition", "UAR mean", "min", "max", "WA", "95 % interval (speakers)"), rows)
+    typer.echo(f"protocol  {results['protocol_id']}")
+    typer.echo(f"report    {run / 'report.md'}")

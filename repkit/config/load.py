@@ -55,7 +55,9 @@ def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
         last = position == len(path) - 1
         if isinstance(place, list):
             if not part.isdigit() or int(part) >= len(place):
-                raise UsageError(f"--set {'.'.join(path)}: {part!r} is no index of a list of {len(place)}; use 0 to {len(place) - 1}")
+                raise UsageError(
+                    f"--set {'.'.join(path)}: {part!r} is no index of a list of {len(place)}; use 0 to {len(place) - 1}"
+                )
             if last:
                 place[int(part)] = value
             else:
@@ -74,7 +76,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and old.get("name") == value.get("name", old.get("name")):
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and old.get("name") == value.get("name", old.get("name"))
+        ):
             merged[key] = merge(old, value)
         else:
             merged[key] = value

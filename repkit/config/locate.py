@@ -34,7 +34,9 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if name.endswith(".toml") or path.is_file():
         if not path.is_file():
-            raise RecipeError(f"recipe {name}: no such file; give an existing TOML file or a name of `repkit recipes list`")
+            raise RecipeError(
+                f"recipe {name}: no such file; give an existing TOML file or a name of `repkit recipes list`"
+            )
         return path
     own = _own_folder() / f"{name}.toml"
     if own.is_file():
@@ -45,4 +47,6 @@ def find_recipe(name: str) -> Path:
     known = list_recipes()
     package = KNOWN_ELSEWHERE.get(name)
     brings = f"; it comes with {package} (pip install {package})" if package else ""
-    raise RecipeError(f"recipe {name!r}: not found{did_you_mean(name, known)}{brings}; known: {', '.join(known) or 'none'}")
+    raise RecipeError(
+        f"recipe {name!r}: not found{did_you_mean(name, known)}{brings}; known: {', '.join(known) or 'none'}"
+    )

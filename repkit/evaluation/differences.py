@@ -15,7 +15,6 @@ from repkit.evaluation.intervals import (
     speaker_differences,
     wilcoxon_test,
 )
-from repkit.evaluation.metrics import confusion_matrix, uar_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,12 +115,13 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], n
 
 def _fold_differences(both: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
     """Return per fold the difference in UAR, the mean over seeds."""
-    found: dict[str, list[float]] = {}
-    for (fold, _), rows in both.groupby(["fold", "seed"], sort=True):
-        labels = rows["label"].tolist()
-        one, other = (
-            float(uar_of(confusion_matrix(labels, rows[column].tolist(), classes)))
-            for column in ("prediction", "prediction_second")
-        )
-        found.setdefault(str(fold), []).append(one - other)
-    return {fold: float(np.mean(values)) for fold, values in found.items()}
+    per_fold = []
+    for column in ("prediction", "prediction_second"):
+        counts = count_by_speaker(*(both[c].tolist() for c in ("seed", "fold", "label", column)), classes)
+        present = counts.totals > 0
+        recalls = np.divide(counts.hits, counts.totals, out=np.zeros_like(counts.hits), where=present)
+        # a fold that a seed has not finished stays NaN and is left out of the fold's mean
+        n_classes = present.sum(axis=-1)
+        per_fold.append(recalls.sum(axis=-1) / np.where(n_classes > 0, n_classes, np.nan))
+    means = np.nanmean(per_fold[0] - per_fold[1], axis=0)
+    return {fold: float(value) for fold, value in zip(counts.speakers, means)}

@@ -188,15 +188,18 @@ def sign_flip_test(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float | None:
-    """Return the two-sided p of Wilcoxon's signed-rank test over paired folds; None with fewer than two of them."""
-    from scipy.stats import wilcoxon
+    """Return the two-sided p of Wilcoxon's signed-rank test over paired folds; None with fewer than two of them.
+
+    Zeros are left out, ties share their mean rank. The test is the sign-flip test of the signed ranks and is counted as
+    such, exactly up to 14 folds; scipy's exact form takes a quarter of a second per call where there are ties.
+    """
+    from scipy.stats import rankdata
 
     values = np.round(np.asarray(differences, dtype=np.float64), 12)
     if values.size < 2:
         return None
-    if not np.any(values):
-        return 1.0
-    return float(wilcoxon(values).pvalue)
+    values = values[values != 0]
+    return sign_flip_test(np.sign(values) * rankdata(np.abs(values)) if values.size else [])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,6 +15,7 @@ from repkit.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 COLUMNS = (
     "condition",
@@ -130,19 +131,7 @@ def read_predictions(
     Raises:
         DataError: unreadable, or the table breaks the schema.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        _check_columns(names, str(path))
-        wanted = [name for name in COLUMNS if probabilities or name != "probabilities"]
-        table = file.read(columns=wanted).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"{path}: {error}; expected a readable parquet file; delete the folder of this job and run again"
-        ) from error
+    table = _read_arrow(path, probabilities).to_pandas()
     if views is not None:
         validate(table, views, str(path), probabilities=probabilities)
     return table
@@ -189,37 +178,65 @@ def read_run(
 
     Returns:
         one table over all jobs in a fixed order, and the names ``condition/seed_s/fold`` of the finished jobs. A job is
-        finished when its folder has both ``done.json`` and ``predictions.parquet``.
+        finished when its folder has both ``done.json`` and ``predictions.parquet`` and no temporary name.
 
     Raises:
         DataError: a table breaks the schema or names another job than its folder does.
     """
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    tables, jobs = [], []
+    tables, jobs, paths = [], [], []
     for path in sorted(Path(run_dir).glob("jobs/*/seed_*/*/predictions.parquet")):
-        if not (path.parent / "done.json").exists():
+        # a job that is just being published, or was when its process died, stands beside under a temporary name
+        if not (path.parent / "done.json").exists() or ".tmp." in path.parent.name:
             continue
-        condition, seed, fold = path.parts[-4:-1]
-        table = read_predictions(path, views, probabilities)
-        jobs_named = table[["condition", "seed", "fold"]].drop_duplicates().itertuples(index=False)
-        others = {(str(c), f"seed_{s}", str(f)) for c, s, f in jobs_named} - {(condition, seed, fold)}
-        if others:
-            raise DataError(
-                f"{path}: rows of job {'/'.join(min(others))}; expected only {condition}/{seed}/{fold}; "
-                "the file was moved: delete this job's folder and run again"
-            )
+        table = _read_arrow(path, probabilities)
+        folder = path.parts[-4:-1]
+        for column, expected in zip(("condition", "seed", "fold"), folder):
+            for value in pc.unique(table[column]).to_pylist():
+                named = f"seed_{value}" if column == "seed" else value
+                if named != expected:
+                    raise DataError(
+                        f"{path}: rows of {column} {value!r}; expected only job {'/'.join(folder)}; the file was "
+                        "moved: delete this job's folder and run again"
+                    )
         tables.append(table)
-        jobs.append(f"{condition}/{seed}/{fold}")
-    columns = [name for name in COLUMNS if probabilities or name != "probabilities"]
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)), jobs
+        jobs.append("/".join(folder))
+        paths.append(path)
+    if not tables:
+        return _schema(probabilities).empty_table().to_pandas(), []
+    rows = pa.concat_tables(tables).to_pandas()
+    try:
+        validate(rows, views, str(run_dir), probabilities=probabilities)
+    except DataError:
+        for path, table in zip(paths, tables):
+            validate(table.to_pandas(), views, str(path), probabilities=probabilities)
+        raise
+    return rows, jobs
 
 
-def _schema() -> object:
+def _read_arrow(path: Path, probabilities: bool) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, str(path))
+            schema = _schema(probabilities)
+            return file.read(columns=schema.names).select(schema.names).cast(schema)
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"{path}: {error}; expected a readable parquet file; delete the folder of this job and run again"
+        ) from error
+
+
+def _schema(probabilities: bool = True) -> pa.Schema:
     import pyarrow as pa
 
     kinds = {"seed": pa.int64(), "probabilities": pa.list_(pa.float32())}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    names = [name for name in COLUMNS if probabilities or name != "probabilities"]
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
 
 
 def _check_columns(names: Sequence[str], where: str, probabilities: bool = True) -> None:

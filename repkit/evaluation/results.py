@@ -110,14 +110,15 @@ def score_condition(rows: pd.DataFrame, classes: Sequence[str], n_resamples: int
         n_resamples: of the bootstrap.
     """
     seeds: dict[str, dict[str, Any]] = {}
-    confusions, by_fold = [], {}
+    by_fold: dict[str, dict[str, float]] = {}
+    total = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for seed, part in rows.groupby("seed", sort=True):
-        folds = {str(fold): _confusion(some, classes) for fold, some in part.groupby("fold", sort=True)}
-        pooled = np.sum(list(folds.values()), axis=0)
-        confusions.append(pooled)
-        by_fold[str(seed)] = {fold: float(uar_of(matrix)) for fold, matrix in folds.items()}
+        folds, matrices = _confusions(part, classes)
+        pooled = matrices.sum(axis=0)
+        total += pooled
+        by_fold[str(seed)] = dict(zip(folds, uar_of(matrices).tolist()))
         seeds[str(seed)] = {
-            "uar": float(np.mean(list(by_fold[str(seed)].values()))),
+            "uar": float(np.mean(uar_of(matrices))),
             "uar_pooled": float(uar_of(pooled)),
             "wa": float(wa_of(pooled)),
             "macro_f1": float(macro_f1_of(pooled)),
@@ -131,7 +132,6 @@ def score_condition(rows: pd.DataFrame, classes: Sequence[str], n_resamples: int
     for name, statistic in (("uar_pooled", "uar"), ("wa", "wa")):
         interval = bootstrap(counts, statistic=statistic, n_resamples=n_resamples)  # type: ignore[arg-type]
         summary[name].update({"low": interval.low, "high": interval.high})
-    total = np.sum(confusions, axis=0)
     # absent classes stay None: a recall of zero would be a claim
     mean_recalls = [None if np.isnan(r) else float(r) for r in recalls(total)]
     return {
@@ -192,8 +192,16 @@ def _over_seeds(values: Iterable[float]) -> dict[str, float | None]:
     }
 
 
-def _confusion(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    return confusion_matrix(rows["label"].tolist(), rows["prediction"].tolist(), classes)
+def _confusions(rows: pd.DataFrame, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Return the folds and their confusion matrices (folds, C, C)."""
+    folds = sorted(rows["fold"].unique().tolist())
+    # fold and class in one name: all folds are counted in one pass, and only the blocks on the diagonal are filled
+    names = [f"{fold}/{name}" for fold in folds for name in classes]
+    matrix = confusion_matrix(
+        (rows["fold"] + "/" + rows["label"]).tolist(), (rows["fold"] + "/" + rows["prediction"]).tolist(), names
+    )
+    blocks = matrix.reshape(len(folds), len(classes), len(folds), len(classes))
+    return folds, blocks[np.arange(len(folds)), :, np.arange(len(folds)), :]
 
 
 def _speaker_columns(files: RunFiles) -> pd.DataFrame:

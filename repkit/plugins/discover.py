@@ -80,5 +80,11 @@ def find(group: str, name: str) -> Component:
             f"{plain!r} in {group} is claimed by {owners}; write '{matching[0].distribution}:{plain}' to choose one"
         )
     known = sorted({c.name for c in candidates})
-    brings = f"; it comes with {KNOWN_ELSEWHERE[plain]} (pip install {KNOWN_ELSEWHERE[plain]})" if plain in KNOWN_ELSEWHERE else ""
-    raise PluginError(f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brings}; installed: {', '.join(known) or 'none'}")
+    brings = (
+        f"; it comes with {KNOWN_ELSEWHERE[plain]} (pip install {KNOWN_ELSEWHERE[plain]})"
+        if plain in KNOWN_ELSEWHERE
+        else ""
+    )
+    raise PluginError(
+        f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brings}; installed: {', '.join(known) or 'none'}"
+    )

@@ -21,7 +21,7 @@ def load(group: str, name: str) -> Any:
     component = find(group, name)
     try:
         loaded = component.entry_point.load()
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's import raises must be told as his, not ours
+    except Exception as error:
         raise PluginError(
             f"plugin {component.origin} ({group}: {component.name} = {component.value}) failed to import: "
             f"{type(error).__name__}: {error}; mend or uninstall it, or choose another component"
@@ -57,7 +57,9 @@ def validate(config_class: type[Config], table: Mapping[str, Any], where: str) -
     try:
         return config_class(**table)
     except ValidationError as error:
-        raise RecipeError(f"{where}: not valid", validation_lines(error, where, tuple(config_class.model_fields))) from error
+        raise RecipeError(
+            f"{where}: not valid", validation_lines(error, where, tuple(config_class.model_fields))
+        ) from error
 
 
 def validation_lines(error: ValidationError, where: str, known: tuple[str, ...] = ()) -> list[str]:

@@ -29,9 +29,7 @@ def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", check
         DataError: a file of a run is missing or breaks its schema.
     """
     if not run_dirs:
-        raise UsageError(
-            "compare: no run directory; expected at least one; name the folders that train-ser has written"
-        )
+        raise UsageError("compare: no run directory; expected at least one; name folders that train-ser has written")
     runs = [(read_run_files(path), compute_results(path)) for path in run_dirs]
     letters: dict[str, str] = {}
     for files, _ in runs:
@@ -99,9 +97,9 @@ def _legend(runs: Sequence[tuple[RunFiles, Mapping[str, Any]]], letters: Mapping
         else "All rows were measured under one protocol."
     )
     return (
-        f"{warning} UAR in percent: mean over folds for each seed, then mean, minimum and maximum over seeds; pooled over "
-        "test utterances with the 95 % bootstrap interval over speakers. Differences in points of pooled UAR, paired.\n\n"
-        + "\n".join(lines)
+        f"{warning} UAR in percent: mean over folds for each seed, then mean, minimum and maximum over seeds; pooled "
+        "over test utterances with the 95 % bootstrap interval over speakers. Differences in points of pooled UAR, "
+        "paired.\n\n" + "\n".join(lines)
     )
 
 

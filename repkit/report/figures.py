@@ -49,11 +49,17 @@ def draw_scores(scores: Scores, chance: float, path: Path) -> Path:
     return save(figure, path)
 
 
-def draw_differences(differences: Scores, path: Path) -> Path:
-    """Draw differences in UAR with their intervals against zero, in percentage points."""
+def draw_differences(differences: Scores, conditions: Sequence[str], path: Path) -> Path:
+    """Draw differences in UAR with their intervals against zero, in percentage points.
+
+    Args:
+        differences: entries of results.json of one view and checkpoint.
+        conditions: of the run, in the order that gives them their colours.
+        path: of the PNG.
+    """
     figure = new_figure(6.4, 0.95 + 0.36 * len(differences))
     axes = figure.subplots()
-    style = looks(list(dict.fromkeys(found["condition"] for found in differences)))
+    style = looks(conditions)
     for place, found in enumerate(differences):
         colour = style[found["condition"]]["color"]
         if found["low"] is not None:
@@ -63,7 +69,7 @@ def draw_differences(differences: Scores, path: Path) -> Path:
     axes.axvline(0, color=GREY, lw=1)
     axes.set_yticks(range(len(differences)), [f"{d['condition']} - {d['against']}" for d in differences])
     axes.set_ylim(len(differences) - 0.4, -0.6)
-    axes.set_xlabel("difference in UAR / points   (line: paired 95 % interval over speakers; filled: sure)")
+    axes.set_xlabel("difference in UAR / points   (line: paired 95 % interval over speakers; filled: not zero)")
     axes.grid(axis="y", visible=False)
     return save(figure, path)
 
@@ -95,7 +101,8 @@ def draw_confusions(scores: Scores, classes: Sequence[str], path: Path) -> Path:
     Counts are summed over seeds.
     """
     side = max(2.4, 0.52 * len(classes) + 0.9)
-    figure, axes = panels(len(scores), columns=3 if len(classes) < 6 else 2, width=side + 0.5, height=side)
+    columns = 3 if len(classes) < 6 else 2
+    figure, axes = panels(len(scores), columns=columns, width=side + 0.5, height=side)
     image = None
     for place, (panel, score) in enumerate(zip(axes, scores)):
         counts = np.array(score["confusion"], dtype=float)
@@ -107,7 +114,7 @@ def draw_confusions(scores: Scores, classes: Sequence[str], path: Path) -> Path:
             small = {"ha": "center", "color": colour}
             panel.text(column, row - 0.02, f"{shares[row, column]:.0f}", va="bottom", fontsize=8, **small)
             panel.text(column, row + 0.06, f"{counts[row, column]:.0f}", va="top", fontsize=5.8, **small)
-        first = place % (3 if len(classes) < 6 else 2) == 0
+        first = place % columns == 0
         panel.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
         panel.set_yticks(range(len(classes)), classes if first else [])
         panel.set_title(f"{score['condition']}: UAR {100 * score['uar_pooled']['mean']:.1f} %")
@@ -119,7 +126,7 @@ def draw_confusions(scores: Scores, classes: Sequence[str], path: Path) -> Path:
         for spine in panel.spines.values():
             spine.set_visible(False)
     if image is not None:
-        bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+        bar = figure.colorbar(image, ax=axes, shrink=0.9 / (1 + (len(axes) - 1) // columns), aspect=28, pad=0.02)
         bar.set_label("share of the reference class / %")
         bar.outline.set_visible(False)
     return save(figure, path)

@@ -11,6 +11,19 @@ from repkit.errors import DataError
 from repkit.evaluation.run_files import RunFiles, read_json_file
 from repkit.report.projection import FEWEST_POINTS, choose_points, draw_map, project
 
+EMBEDDING_CAPTION = (
+    "t-SNE of the embedding, condition {condition}. One map of {some} utterances, coloured by attribute; no label was "
+    "used to make it."
+)
+HIDDEN_CAPTION = (
+    "t-SNE of the last hidden layer, condition {condition}, {job}. The {n} test utterances of the fold with the "
+    "largest test part; the model has not trained on them."
+)
+HIDDEN_NOTE = (
+    "Only one fold is drawn, because every fold has a model of its own: their hidden axes mean different things, and "
+    "the points of several folds in one map would part by model, which in leave-one-speaker-out looks like speakers. "
+    "Attributes with a single value in that test part are not drawn."
+)
 RATING_BINS = ((2.0, "low"), (4.0, "medium"))
 
 
@@ -23,37 +36,23 @@ def draw_maps(files: RunFiles, folder: Path) -> list[tuple[Path, str]]:
     drawn = []
     for condition in files.conditions:
         found = _embedding(files, condition)
-        if found is not None:
-            values, ids = found
-            path = draw_map(
-                project(values), _attributes(files, ids), f"Embedding, {condition}", _path(folder, condition)
-            )
-            if path:
-                some = (
-                    f"{len(ids)} of {len(files.utterances)}" if len(ids) < len(files.utterances) else f"all {len(ids)}"
-                )
-                drawn.append(
-                    (path, f"t-SNE of the embedding, condition {condition}. One map of {some} utterances, coloured by "
-                    "attribute. No label was used to make it.")
-                )  # fmt: skip
+        if found is None:
+            continue
+        values, ids = found
+        path = folder / f"embedding_{condition}.png"
+        if draw_map(project(values), _attributes(files, ids), f"Embedding, {condition}", path):
+            n_all = len(files.utterances)
+            some = f"{len(ids)} of {n_all}" if len(ids) < n_all else f"all {n_all}"
+            drawn.append((path, EMBEDDING_CAPTION.format(condition=condition, some=some)))
     for condition in files.conditions:
         hidden = _hidden(files, condition)
-        if hidden is not None:
-            values, ids, job = hidden
-            title = f"Last hidden layer, {condition}, {job}"
-            path = draw_map(project(values), _attributes(files, ids), title, folder / f"hidden_{condition}.png")
-            if path:
-                drawn.append(
-                    (path, f"t-SNE of the last hidden layer, condition {condition}, {job}. Only the test part of the fold "
-                    f"with the largest one is shown ({len(ids)} utterances the model has not trained on), because every "
-                    "fold has a model of its own: their hidden axes mean different things, and points of several folds "
-                    "in one map would part by model. Attributes with one value in this part are not drawn.")
-                )  # fmt: skip
+        if hidden is None:
+            continue
+        values, ids, job = hidden
+        path = folder / f"hidden_{condition}.png"
+        if draw_map(project(values), _attributes(files, ids), f"Last hidden layer, {condition}, {job}", path):
+            drawn.append((path, HIDDEN_CAPTION.format(condition=condition, job=job, n=len(ids))))
     return drawn
-
-
-def _path(folder: Path, condition: str) -> Path:
-    return folder / f"embedding_{condition}.png"
 
 
 def _embedding(files: RunFiles, condition: str) -> tuple[np.ndarray, list[str]] | None:

@@ -67,17 +67,17 @@ def draw_map(points: np.ndarray, attributes: Mapping[str, Sequence[str | None]],
             shown[name] = (list(values), kinds)
     if not shown:
         return None
-    figure, axes = panels(len(shown), columns=3, width=2.9, height=3.2)
-    size = float(np.clip(3000 / len(points), 7, 26))
+    figure, axes = panels(len(shown), columns=2 if len(shown) in (2, 4) else 3, width=2.9, height=3.2)
+    size = float(np.clip(5000 / len(points), 8, 26))
     for panel, (name, (values, kinds)) in zip(axes, shown.items()):
         style = looks(kinds)
         unknown = np.array([value is None for value in values])
-        if unknown.any():
-            panel.scatter(*points[unknown].T, s=size * 0.6, color="#D0D0D0", lw=0, label="unknown")
         for kind in kinds:
             here = np.array([value == kind for value in values])
             look = style[kind]
             panel.scatter(*points[here].T, s=size, lw=0.25, edgecolors="white", alpha=0.9, label=_short(kind), **look)
+        if unknown.any():
+            panel.scatter(*points[unknown].T, s=size * 0.6, color="#D0D0D0", lw=0, label="unknown", zorder=0)
         panel.set_title(name)
         panel.set_xticks([])
         panel.set_yticks([])

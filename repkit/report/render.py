@@ -13,7 +13,7 @@ from repkit.evaluation.results import score_run
 from repkit.evaluation.run_files import RunFiles, read_json_file, read_run_files
 from repkit.report import tables
 from repkit.report.figures import draw_confusions, draw_curves, draw_differences, draw_recalls, draw_scores
-from repkit.report.maps import draw_maps
+from repkit.report.maps import HIDDEN_NOTE, draw_maps
 from repkit.report.style import styled
 from repkit.runs.atomic import write_text_atomic
 
@@ -69,7 +69,8 @@ def _draw(files: RunFiles, results: Mapping[str, Any], folder: Path) -> dict[str
         figures["scores"] = draw_scores(scores, chance, folder / "scores.png")
     compared = [d for d in _of(results["differences"], view, checkpoint) if d["difference"] is not None]
     if compared:
-        figures["differences"] = draw_differences(compared, folder / "differences.png")
+        names = [score["condition"] for score in scores]
+        figures["differences"] = draw_differences(compared, names, folder / "differences.png")
     for name, classes in results["views"].items():
         of_view = _of(results["scores"], name, checkpoint)
         if of_view:
@@ -88,7 +89,7 @@ def read_curves(files: RunFiles, view: str) -> dict[str, dict[str, np.ndarray]]:
         losses, scores, selected = [], [], []
         for path in sorted((files.path / "jobs" / condition).glob("seed_*/*/metrics.jsonl")):
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            if not lines or not (path.parent / "done.json").exists():
+            if not lines or not (path.parent / "done.json").exists() or ".tmp." in path.parent.name:
                 continue
             losses.append([line.get("train_loss", np.nan) for line in lines])
             scores.append([((line.get("dev") or {}).get(view) or {}).get("uar", np.nan) for line in lines])
@@ -127,7 +128,7 @@ def _page(
         jobs, missing = results["n_jobs"], results["missing_jobs"]
         more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         page.append(
-            f"> **Incomplete: {jobs['finished']} of {jobs['planned']} jobs are finished.** The scores below cover those. "
+            f"> **Incomplete: {jobs['finished']} of {jobs['planned']} jobs are finished.** The scores cover those. "
             f"Missing: {', '.join(f'`{job}`' for job in missing[:20])}{more}"
         )
     if not results["scores"]:
@@ -142,13 +143,15 @@ def _page(
         page += [
             "## Training",
             _image(figures["curves"], "Training loss and dev UAR by epoch"),
-            "Mean over folds and seeds with the band from the 10th to the 90th percentile; the triangle marks the median "
-            "of the selected epochs.",
+            "Mean over folds and seeds with the band from the 10th to the 90th percentile; the triangle marks the "
+            "median of the selected epochs.",
         ]
     if drawn:
         page.append("## Embeddings and last hidden layer")
+        if any(path.name.startswith("hidden_") for path, _ in drawn):
+            page.append(HIDDEN_NOTE)
         for path, caption in drawn:
-            page += [_image(path, caption.split(".")[0]), caption]
+            page += [_image(path, caption.split(". ")[0]), caption]
     return page + _end(files)
 
 
@@ -162,8 +165,8 @@ def _results(
     part = [
         "## Results",
         f"UAR in percent, {view}, {CHECKPOINT_NAMES[checkpoint]}. *UAR mean, min, max, sd*: mean over folds for each "
-        "seed, then over seeds, as in the paper. *UAR pooled*: over all test utterances at once, with the 95 % interval "
-        "of a bootstrap over speakers (seeds averaged inside).",
+        "seed, then over seeds, as in the paper. *UAR pooled*: over all test utterances at once, with the 95 % "
+        "interval of a bootstrap over speakers (seeds averaged inside).",
         tables.scores_table(scores, same),
     ]
     note = next((score["interval_note"] for score in scores if score["interval_note"]), "")
@@ -195,11 +198,12 @@ def _worth(results: Mapping[str, Any], figures: Mapping[str, Path], view: str, c
         part.append(_image(figures["differences"], "Differences between conditions"))
     part.append(tables.differences_table(found))
     part.append(
-        "*helps* (*hurts*): the whole interval lies above (below) zero and p is below 0.05; *does not help*: the interval "
-        "ends below +1 point; *cannot tell*: all else, and always with fewer than six speakers. p (speakers): "
-        "permutation by sign flips over speakers; Holm: adjusted for all rows of this table; p (folds): Wilcoxon over "
-        "folds, whose trainings share data. The intervals say how another draw of speakers would change the "
-        "difference; seeds beyond those run are not in them."
+        "*helps* (*hurts*): the whole interval lies above (below) zero and p is below 0.05; *does not help*: the "
+        "interval ends below +1 point; *cannot tell*: all else, and always with fewer than six speakers. Each row is "
+        "judged alone; whoever picks the best should read p, Holm. p (speakers): permutation by sign flips over "
+        "speakers; Holm: adjusted for all rows of this table; p (folds): Wilcoxon over folds, whose trainings share "
+        "data. The intervals say how another draw of speakers would change the difference; seeds beyond those run are "
+        "not in them."
     )
     return part
 
@@ -269,8 +273,8 @@ def _groups(files: RunFiles, results: Mapping[str, Any], view: str, checkpoint: 
     details = files.utterances.drop_duplicates("speaker").set_index("speaker").to_dict("index")
     part = [
         "## Speakers and groups",
-        f"Pooled UAR in percent, {view}, {CHECKPOINT_NAMES[checkpoint]}, over the classes a group has; the worst group of "
-        "at least 10 utterances is bold.",
+        f"Pooled UAR in percent, {view}, {CHECKPOINT_NAMES[checkpoint]}, over the classes a group has; the worst group "
+        "of at least 10 utterances is bold.",
     ]
     wide = [group for group in groups if group["kind"] != "speaker"]
     if wide:

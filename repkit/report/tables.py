@@ -185,6 +185,11 @@ def sentence(found: Row) -> str:
         "does not help": f"**{one} does not help** {what}: {number}; any gain is smaller than one point.",
         "cannot tell": f"Whether **{one}** helps {what} **cannot be told at this size**: {number}.",
     }[found["verdict"]]
+    if found["verdict"] == "cannot tell" and found["low"] is not None and found["low"] * found["high"] > 0:
+        said += (
+            f" The interval leaves out zero, but tossing the signs of {found['n_speakers']} speakers gives as much "
+            f"with p = {found['p_sign_flip']:.2f}."
+        )
     return f"{said} ({found['note']})" if found["note"] else said
 
 

@@ -127,7 +127,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"{folder}: another process is at work here; expected to be alone; wait for it or stop it") from error
+            raise UsageError(
+                f"{folder}: another process is at work here; expected to be alone; wait for it or stop it"
+            ) from error
         yield
 
 

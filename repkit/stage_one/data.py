@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def cut(n_frames: int, longest: int, how: str, hop: int | None = None) -> list[t
         # even pieces, because a rest of a few frames would be a poor utterance
         n = math.ceil(n_frames / longest)
         edges = [round(i * n_frames / n) for i in range(n + 1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
     starts = list(range(0, n_frames - longest, hop))
     return [*((s, s + longest) for s in starts), (n_frames - longest, n_frames)]
 

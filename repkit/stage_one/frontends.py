@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repkit.errors import UsageError
 from repkit.plugins import build_config, load
 
 
@@ -24,10 +25,17 @@ def build_frontend(name: str, settings: Mapping[str, Any]) -> Any:
 
 @torch.no_grad()
 def frames_of(waveforms: Sequence[np.ndarray], frontend: Any) -> list[np.ndarray]:
-    """Return (T_i, F) float32 frames of mono waveforms (S_i,) at 16 kHz, one by one (batches of them are no faster)."""
+    """Return (T_i, F) float32 frames of mono waveforms (S_i,) at 16 kHz, one by one (batches of them are no faster).
+
+    Raises:
+        UsageError: a waveform is too short for one frame.
+    """
     frames = []
     for waveform in waveforms:
         samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
         values, counts = frontend(samples, torch.tensor([samples.shape[1]]))
+        if not int(counts[0]):
+            seconds = samples.shape[1] / frontend.sample_rate
+            raise UsageError(f"waveform of {seconds:.3f} s: too short for one frame; leave it out or record more")
         frames.append(values[0, : int(counts[0])].numpy())
     return frames

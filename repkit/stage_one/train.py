@@ -75,6 +75,9 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     before = read_json(path)
+    # a setting that came with a later version has its default in an older run
+    defaults = {k: v for k, v in PretrainConfig().model_dump(mode="json").items() if k not in OPERATIONAL}
+    before["settings"] = {**defaults, **before.get("settings", {})}
     problems = [
         f"{part}.{key}: {before.get(part, {}).get(key)!r} in the folder, {identity[part].get(key)!r} asked for"
         for part in ("settings", "frames")
@@ -413,11 +416,11 @@ def _global_loss(accelerator: Any, squared: Tensor, values: Tensor) -> tuple[Ten
     The loss is sqrt(S / N) over the whole batch, its gradient dS / (2 N sqrt(S / N)). S and N are summed over the
     processes first; times the number of processes, because their gradients are averaged.
     """
-    total = torch.stack([squared.detach(), values.detach()]).double()
+    total = torch.stack([squared.detach(), values.detach()])
     if accelerator.num_processes > 1:
         total = accelerator.reduce(total, reduction="sum")
     root = torch.sqrt(total[0] / total[1]).clamp_min(1e-12)
-    return squared * (accelerator.num_processes / (2 * total[1] * root)).float(), total
+    return squared * (accelerator.num_processes / (2 * total[1] * root)), total
 
 
 @contextmanager

@@ -39,7 +39,9 @@ class AttentiveCnn(nn.Module):
             description="late: utterance vector joined before the heads (paper); early: frame-level states joined to the "
             "log-Mels in time; none: baseline",
         )
-        state_projection: int = Field(default=64, ge=1, description="early fusion: channels the states are projected to")
+        state_projection: int = Field(
+            default=64, ge=1, description="early fusion: channels the states are projected to"
+        )
         padding: Literal["masked", "paper"] = "masked"
         paper_frames: int = Field(default=748, ge=1, description="fixed length of padding = paper: 7.5 s at 10 ms")
 
@@ -89,9 +91,13 @@ class AttentiveCnn(nn.Module):
         if self.config.fusion == "late":
             shared = torch.cat([shared, batch.vectors.to(shared.dtype)], dim=1)  # (B, filters + D)
         hidden = self.dropout(shared)
-        return api.Outputs(logits={view: head(hidden).float() for view, head in self.heads.items()}, shared=shared.float())
+        return api.Outputs(
+            logits={view: head(hidden).float() for view, head in self.heads.items()}, shared=shared.float()
+        )
 
-    def _convolve_and_pool(self, frames: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _convolve_and_pool(
+        self, frames: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return max-pooled ReLU responses (B, P, filters) and which of the P positions hold speech (None: all count).
 
         Windows are laid out position by position and only positions that hold speech are multiplied: a batch then costs
@@ -114,7 +120,9 @@ class AttentiveCnn(nn.Module):
         responses = F.linear(windows.flatten(2), self.conv.weight.flatten(1), self.conv.bias)  # (V, pool, filters)
         if not paper:
             # a window that reaches into the padding gets 0, the least value after ReLU, so it never wins the maximum
-            steps = torch.arange(n_positions * config.pool_size, device=frames.device).view(n_positions, config.pool_size)
+            steps = torch.arange(n_positions * config.pool_size, device=frames.device).view(
+                n_positions, config.pool_size
+            )
             valid = (steps[None] < n_windows[:, None, None])[wanted]  # (V, pool)
             responses = responses * valid[..., None]
         maxima = F.relu(responses.max(dim=1).values)  # ReLU and maximum commute

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 
-def attentive_pool(frames: torch.Tensor, scores: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def attentive_pool(
+    frames: torch.Tensor, scores: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Average positions with softmax attention over the valid ones.
 
     Args:

@@ -58,7 +58,9 @@ def predict(
             outputs: Outputs = model(data.batch(part))
         rows = torch.tensor([position[int(index)] for index in part])
         if not probabilities:
-            probabilities = {view: torch.empty(len(indices), logits.shape[1]) for view, logits in outputs.logits.items()}
+            probabilities = {
+                view: torch.empty(len(indices), logits.shape[1]) for view, logits in outputs.logits.items()
+            }
             shared = torch.empty(len(indices), outputs.shared.shape[1])
         for view, logits in outputs.logits.items():
             probabilities[view][rows] = torch.softmax(logits.float(), dim=1)

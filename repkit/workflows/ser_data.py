@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from repkit.api import MISSING, Corpus, Utterance
-from repkit.errors import DataError
+from repkit.api import MISSING, Corpus
 from repkit.features.extract import extract_frames
+from repkit.features.normalise import fit_normaliser
+from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
 from repkit.runs.directory import cache_root, canonical_hash
 from repkit.store import Store
@@ -62,8 +63,10 @@ def remove_left_out(plan: SerPlan, stores: dict[str, Store]) -> dict[str, str]:
     return {i: why for store in stores.values() for i, why in store.left_out.items() if i in wanted}
 
 
-def load_data(plan: SerPlan, stores: dict[str, Store]) -> TrainingData:
-    """Return frames and targets of the plan's utterances.
+def load_data(plan: SerPlan, stores: dict[str, Store]) -> tuple[TrainingData, tuple[str, ...], dict[str, str]]:
+    """Return frames and targets of the plan's utterances, notes on their normalisation, and a hash of each one's sound.
+
+    Frames are normalised here except under global_train, whose statistics each fold takes from its own train part.
 
     Raises:
         DataError: the frames do not cover the utterances.
@@ -76,17 +79,22 @@ def load_data(plan: SerPlan, stores: dict[str, Store]) -> TrainingData:
         index = {c: i for i, c in enumerate(plan.labels.classes[view])}
         found = [plan.labels.targets(u)[view] for u in plan.utterances]
         targets[view] = torch.tensor([MISSING if c is None else index[c] for c in found])
-    return TrainingData(ids=ids, frames=_ragged(plan, stores), targets=targets)
+    frames = _load_ragged(plan, stores)
+    hashes = {i: hashlib.sha256(frames[i].tobytes()).hexdigest() for i in ids}
+    table, notes = plan.recipe.normalisation, ()
+    if table.mode not in ("none", "global_train"):
+        normaliser = fit_normaliser(table.mode, frames, plan.utterances, (), table.min_clips)
+        frames, notes = normaliser.apply(frames), normaliser.notes
+    return TrainingData(ids=ids, frames=_tensors(frames), targets=targets), notes, hashes
 
 
-def _ragged(plan: SerPlan, stores: dict[str, Store]) -> RaggedTensor:
-    values, lengths = [], []
-    for name, store in stores.items():
-        loaded = store.load([u.id for u in plan.utterances if u.corpus == name])
-        values.append(loaded.values.astype(np.float32))
-        lengths.append(np.diff(loaded.offsets))
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    return RaggedTensor(torch.from_numpy(np.concatenate(values)), torch.from_numpy(offsets))
+def _load_ragged(plan: SerPlan, stores: Mapping[str, Store]) -> Ragged:
+    parts = [Ragged(*stores[name].load([u.id for u in plan.utterances if u.corpus == name])) for name in plan.corpora]
+    return Ragged.from_arrays([part[i] for part in parts for i in part.ids], [i for part in parts for i in part.ids])
+
+
+def _tensors(frames: Ragged) -> RaggedTensor:
+    return RaggedTensor(torch.from_numpy(frames.values), torch.from_numpy(frames.offsets))
 
 
 def load_embeddings(plan: SerPlan) -> tuple[dict[str, torch.Tensor], dict[str, RaggedTensor]]:
@@ -100,46 +108,7 @@ def load_embeddings(plan: SerPlan) -> tuple[dict[str, torch.Tensor], dict[str, R
             ]
             vectors[condition.name] = torch.from_numpy(np.concatenate(parts).astype(np.float32)).share_memory_()
         elif condition.fusion == "early":
-            ragged = _ragged(plan, dict(condition.stores))
-            ragged.values.share_memory_()
-            ragged.offsets.share_memory_()
-            states[condition.name] = ragged
+            states[condition.name] = _tensors(_load_ragged(plan, condition.stores))
+            states[condition.name].values.share_memory_()
+            states[condition.name].offsets.share_memory_()
     return vectors, states
-
-
-def audio_hashes(data: TrainingData) -> dict[str, str]:
-    """Return a hash of each utterance's frames; equal ones are the same sound."""
-    offsets = data.frames.offsets.tolist()
-    values = data.frames.values.numpy()
-    return {
-        i: hashlib.sha256(values[start:end].tobytes()).hexdigest()
-        for i, start, end in zip(data.ids, offsets, offsets[1:], strict=False)
-    }
-
-
-def normalisation_groups(mode: str, min_clips: int, utterances: list[Utterance]) -> tuple[torch.Tensor | None, list[str]]:
-    """Return each utterance's group under per_speaker and per_corpus, and what must be said about it.
-
-    A speaker with fewer than min_clips clips is normalised with its corpus: the mean of two or three clips would remove
-    the emotion with the voice (seen on URDU, where per-speaker statistics collapse to chance).
-
-    Raises:
-        DataError: per_speaker with an utterance whose speaker is not known.
-    """
-    if mode not in ("per_speaker", "per_corpus"):
-        return None, []
-    notes = []
-    keys = [u.corpus for u in utterances]
-    if mode == "per_speaker":
-        unknown = [u.id for u in utterances if u.speaker is None]
-        if unknown:
-            raise DataError(f"normalisation per_speaker: {unknown[0]} has no speaker; name it or use per_corpus")
-        clips: dict[str, int] = {}
-        for u in utterances:
-            clips[str(u.speaker)] = clips.get(str(u.speaker), 0) + 1
-        few = sorted(s for s, n in clips.items() if n < min_clips)
-        keys = [u.corpus if str(u.speaker) in few else str(u.speaker) for u in utterances]
-        if few:
-            notes.append(f"{len(few)} of {len(clips)} speakers have fewer than {min_clips} clips and are normalised with their corpus")
-    names = {key: i for i, key in enumerate(sorted(set(keys)))}
-    return torch.tensor([names[key] for key in keys]), notes

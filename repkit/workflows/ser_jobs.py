@@ -18,6 +18,8 @@ from repkit.config.schema import SerRecipe
 from repkit.errors import PluginError
 from repkit.evaluation.metrics import uar, wa
 from repkit.evaluation.predictions import prediction_table, write_predictions
+from repkit.features.normalise import fit_normaliser
+from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
 from repkit.runs.directory import RunDirectory, publish_job_folder, start_job_folder
 from repkit.runs.seeding import derive_seed
@@ -39,7 +41,6 @@ class SerContext:
         fusion: per condition ``none``, ``late`` or ``early``.
         folds: by name.
         views: classes of each view.
-        groups: per utterance the group it is normalised with under per_speaker and per_corpus, (n,) int64, else None.
     """
 
     run: Path
@@ -50,7 +51,6 @@ class SerContext:
     fusion: Mapping[str, str]
     folds: Mapping[str, Fold]
     views: Mapping[str, tuple[str, ...]]
-    groups: torch.Tensor | None = None
 
 
 def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -> dict[str, Any]:
@@ -62,12 +62,25 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
     """
     recipe, fold = context.recipe, context.folds[job.fold]
     index = {utterance_id: i for i, utterance_id in enumerate(context.data.ids)}
-    parts = {name: torch.tensor([index[i] for i in getattr(fold, name)], dtype=torch.int64) for name in ("train", "dev", "test")}
+    parts = {
+        name: torch.tensor([index[i] for i in getattr(fold, name)], dtype=torch.int64)
+        for name in ("train", "dev", "test")
+    }
     data = prepare_fold(context, job.condition, parts["train"])
     model, objectives = build(context, job, data.data)
     # all folds of a seed and condition start from different weights; all conditions see the same batches and dropout
     seed = derive_seed(job.seed, job.fold)
-    fitted = fit(model, objectives, data, parts["train"], parts["dev"], recipe.training, seed, _scorer(data, context.views), on_epoch)
+    fitted = fit(
+        model,
+        objectives,
+        data,
+        parts["train"],
+        parts["dev"],
+        recipe.training,
+        seed,
+        _scorer(data, context.views),
+        on_epoch,
+    )
     return _publish(context, job, model, fitted, data, parts)
 
 
@@ -118,51 +131,36 @@ def prepare_fold(context: SerContext, condition: str, train: torch.Tensor) -> Fo
         counts = torch.bincount(target[train], minlength=int(target.max()) + 1).clamp(min=1)
         present = int((torch.bincount(target[train]) > 0).sum())
         weights = len(train) / (present * counts.float()[target.clamp(min=0)])  # N / (C N_c): mean 1 on train
-    frames = None
-    if recipe.normalisation.mode == "global_train":
-        frames = _over_train(data.frames, train)
-    elif context.groups is not None:
-        frames = _over_groups(data.frames, context.groups)
-    elif recipe.normalisation.mode == "per_utterance":
-        frames = _over_groups(data.frames, torch.arange(len(data.ids)))
-    vectors = None
+    ids, train_ids = data.ids, [data.ids[i] for i in train.tolist()]
+    frames = vectors = states = None
+    if recipe.normalisation.mode == "global_train":  # the other modes do not depend on the fold and are done already
+        frames = _by_train(_as_ragged(data.frames, ids), train_ids)
     if seen.vectors is not None and recipe.vector.standardise:
-        values = seen.vectors[train].double()
-        vectors = _standardisation(values.mean(0)[None], values.var(0, correction=0)[None], len(data.ids))
-    states = _over_train(seen.states, train) if seen.states is not None and recipe.vector.standardise else None
-    return FoldData(seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states, weights=weights)
+        vectors = _by_train(Ragged.from_vectors(seen.vectors.numpy(), tuple(ids)), train_ids)
+    if seen.states is not None and recipe.vector.standardise:
+        states = _by_train(_as_ragged(seen.states, ids), train_ids)
+    return FoldData(
+        seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states, weights=weights
+    )
 
 
-def _over_train(ragged: RaggedTensor, train: torch.Tensor) -> Standardisation:
-    """Statistics per band over all frames of the train part, in float64."""
-    owner = torch.repeat_interleave(torch.arange(len(ragged.lengths)), ragged.lengths)
-    wanted = torch.zeros(len(ragged.lengths), dtype=torch.bool)
-    wanted[train] = True
-    values = ragged.values[wanted[owner]].double()
-    return _standardisation(values.mean(0)[None], values.var(0, correction=0)[None], len(ragged.lengths))
+def _by_train(values: Ragged, train_ids: Sequence[str]) -> Standardisation:
+    """Return mean and scale per column over the train part."""
+    statistics = fit_normaliser("global_train", values, (), train_ids).groups["train"]
+    return Standardisation(
+        mean=torch.from_numpy(statistics.mean).float()[None],
+        scale=torch.from_numpy(1 / statistics.std).float()[None],
+        group=torch.zeros(len(values), dtype=torch.int64),
+    )
 
 
-def _over_groups(ragged: RaggedTensor, group: torch.Tensor) -> Standardisation:
-    """Statistics per band over all frames of each group of utterances, in float64."""
-    n_groups = int(group.max()) + 1
-    owner = torch.repeat_interleave(group, ragged.lengths)
-    values = ragged.values.double()
-    counts = torch.bincount(owner, minlength=n_groups).clamp(min=1)[:, None]
-    mean = torch.zeros(n_groups, values.shape[1], dtype=torch.float64).index_add_(0, owner, values) / counts
-    squares = torch.zeros_like(mean).index_add_(0, owner, (values - mean[owner]) ** 2) / counts
-    made = _standardisation(mean, squares, len(group))
-    made.group = group
-    return made
+def _as_ragged(sequences: RaggedTensor, ids: Sequence[str]) -> Ragged:
+    return Ragged(sequences.values.numpy(), sequences.offsets.numpy(), tuple(ids))
 
 
-def _standardisation(mean: torch.Tensor, variance: torch.Tensor, n: int) -> Standardisation:
-    deviation = variance.sqrt()
-    # a constant band carries nothing; dividing by its rounding error would make noise of it
-    deviation = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
-    return Standardisation(mean.float(), (1 / deviation).float(), torch.zeros(n, dtype=torch.int64))
-
-
-def _scorer(data: FoldData, views: Mapping[str, Sequence[str]]) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], Any]:
+def _scorer(
+    data: FoldData, views: Mapping[str, Sequence[str]]
+) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], Any]:
     def score(probabilities: Mapping[str, torch.Tensor], indices: torch.Tensor) -> dict[str, dict[str, float]]:
         scores = {}
         for view in views:
@@ -170,7 +168,8 @@ def _scorer(data: FoldData, views: Mapping[str, Sequence[str]]) -> Callable[[Map
             known = target != MISSING
             if not known.any():
                 continue
-            labels, guesses = target[known].tolist(), probabilities[view][known].argmax(1).tolist()
+            labels = [views[view][i] for i in target[known].tolist()]
+            guesses = [views[view][i] for i in probabilities[view][known].argmax(1).tolist()]
             scores[view] = {"uar": uar(labels, guesses), "wa": wa(labels, guesses)}
         return scores
 
@@ -198,7 +197,9 @@ def _publish(
             probabilities, shared = predict(model, data, indices)
             for view, classes in context.views.items():
                 if view not in probabilities:
-                    raise PluginError(f"model {context.recipe.model.name!r} returned no logits of view {view!r}; mend the plugin")
+                    raise PluginError(
+                        f"model {context.recipe.model.name!r} returned no logits of view {view!r}; mend the plugin"
+                    )
                 target = data.data.targets[view][indices].tolist()
                 tables.append(
                     prediction_table(

@@ -78,7 +78,10 @@ class SerPlan:
     def signature(self) -> str:
         """Hash of all that changes the results: recipe, protocol and stores, but no path."""
         recipe = self.recipe.model_dump(mode="json", exclude={"corpora": True, "conditions": True, "description": True})
-        conditions = {c.name: {**c.describe(), "stores": {n: s.spec.fingerprint for n, s in c.stores.items()}} for c in self.conditions}
+        conditions = {
+            c.name: {**c.describe(), "stores": {n: s.spec.fingerprint for n, s in c.stores.items()}}
+            for c in self.conditions
+        }
         return canonical_hash({"recipe": recipe, "protocol": self.protocol["id"], "conditions": conditions})
 
 
@@ -154,7 +157,9 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus]) -> SerPlan:
     first = recipe.labels.views[0]
     kept = [u for u in everything if labels.targets(u)[first] is not None]
     left = {u.id for u in everything} - {u.id for u in kept}
-    dropped = Counter(f"{u.corpus}: {u.emotion or 'no label'} (not in map {labels.name})" for u in everything if u.id in left)
+    dropped = Counter(
+        f"{u.corpus}: {u.emotion or 'no label'} (not in map {labels.name})" for u in everything if u.id in left
+    )
     present = {labels.targets(u)[first] for u in kept}
     if len(present) < 2:
         raise DataError(

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from repkit.api import Corpus
 from repkit.config.schema import SerRecipe
 from repkit.errors import DataError
-from repkit.evaluation.results import score_run
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, sweep
@@ -22,12 +21,10 @@ from repkit.runs.environment import command_line, environment
 from repkit.training.data import TrainingData
 from repkit.training.executors import Event, default_workers, run_jobs
 from repkit.workflows.ser_data import (
-    audio_hashes,
     build_frontend,
     frame_stores,
     load_data,
     load_embeddings,
-    normalisation_groups,
     remove_left_out,
 )
 from repkit.workflows.ser_jobs import SerContext, SerJob, run_job
@@ -72,9 +69,8 @@ def train_ser(
     left_out = remove_left_out(plan, stores)
     if left_out:
         plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
-    data = load_data(plan, stores)
-    groups, notes = normalisation_groups(recipe.normalisation.mode, recipe.normalisation.min_clips, plan.utterances)
-    flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, audio_hashes(data))
+    data, notes, hashes = load_data(plan, stores)
+    flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, hashes)
     plan.protocol["audit"] = [*flags, *notes]
     vectors, states = load_embeddings(plan)
     run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
@@ -92,7 +88,6 @@ def train_ser(
             fusion={c.name: c.fusion for c in plan.conditions},
             folds={fold.name: fold for fold in plan.folds},
             views={view: plan.labels.classes[view] for view in recipe.labels.views},
-            groups=groups,
         )
         started = time.time()
         run.set_status("running", jobs=len(plan.jobs), done=len(plan.jobs) - len(todo))
@@ -111,7 +106,6 @@ def train_ser(
             run.set_status("failed", error=f"{type(error).__name__}: {error}")
             raise
         run.log("finished", seconds=round(time.time() - started, 1))
-        score_run(run.path)
         render(run.path)
         run.set_status("done", jobs=len(plan.jobs), seconds=round(time.time() - started, 1))
     return run.path
@@ -169,7 +163,10 @@ def _write_utterances(path: Path, plan: SerPlan, data: TrainingData) -> None:
     lengths = data.frames.lengths.tolist()
     rows = []
     for utterance, length in zip(plan.utterances, lengths, strict=True):
-        row = {key: getattr(utterance, key) for key in ("id", "corpus", "speaker", "session", "gender", "language", "emotion", "arousal", "valence")}
+        row = {
+            key: getattr(utterance, key)
+            for key in ("id", "corpus", "speaker", "session", "gender", "language", "emotion", "arousal", "valence")
+        }
         row["duration_s"] = length * shift
         row |= {f"target_{view}": plan.labels.targets(utterance)[view] for view in plan.recipe.labels.views}
         rows.append(row)
@@ -202,7 +199,11 @@ def estimate_seconds(plan: SerPlan, workers: int) -> float:
     total = 0.0
     for condition in plan.conditions:
         vectors = {condition.name: torch.randn(n, condition.dim)} if condition.fusion == "late" else {}
-        states = {condition.name: RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)} if condition.fusion == "early" else {}
+        states = (
+            {condition.name: RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)}
+            if condition.fusion == "early"
+            else {}
+        )
         context = SerContext(Path(), recipe, data, vectors, states, {condition.name: condition.fusion}, {}, views)
         fold_data = prepare_fold(context, condition.name, torch.arange(n))
         model, objectives = build(context, SerJob(condition.name, 0, "estimate"), data)

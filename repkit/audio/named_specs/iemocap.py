@@ -72,7 +72,7 @@ def read(root: Path, variant: str) -> tuple[list[Utterance], list[str]]:
         raise DataError(
             f"{root}: {len(absent)} turns in {len(files)} label files and no sound; expected for example {absent[0]}"
             if absent
-            else f"{root}: {len(files)} label files and no turn in them; expected lines '[start - end] TAB name TAB label'"
+            else f"{root}: {len(files)} label files without a turn; expected lines '[start - end] TAB name TAB label'"
         )
     notes = [f"{len(absent)} labelled turns have no sound file, for example {absent[0].name}"] if absent else []
     return sorted(utterances, key=lambda u: u.id), notes

@@ -10,7 +10,7 @@ SPEC = NamedSpec(
     language="pt",
     licence="free for research",
     home="https://doi.org/10.3758/BRM.42.1.74",
-    source="Keesing 2020's reader; that both speakers are women is common knowledge; not checked on the files themselves",
+    source="Keesing 2020's reader; both speakers are said to be women; not checked on the files themselves",
     example="10pA_angry1.wav",
     pattern=r"(?P<sentence>\d+)(?P<material>[sp])(?P<speaker>[AB])_"
     r"(?P<emotion>angry|disgust|fear|happy|neutral|sad|surprise)(?P<take>\d+)",

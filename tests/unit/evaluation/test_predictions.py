@@ -77,6 +77,7 @@ def test_a_run_is_read_job_by_job(tmp_path):
     write_job(tmp_path, table(fold="f2", seed=1))
     write_job(tmp_path, table(fold="f1", seed=1))
     write_job(tmp_path, table(fold="f1", seed=2, condition="C"), done=False)
+    write_job(tmp_path, table(fold="f3", seed=1), folder="jobs/BL/seed_1/f3.tmp.4711")
     rows, jobs = predictions.read_run(tmp_path, VIEWS)
     assert jobs == ["BL/seed_1/f1", "BL/seed_1/f2"]
     assert rows["fold"].tolist() == ["f1", "f1", "f2", "f2"]
@@ -86,7 +87,7 @@ def test_a_run_is_read_job_by_job(tmp_path):
 
 def test_a_moved_or_damaged_job_is_refused(tmp_path):
     write_job(tmp_path, table(fold="f2", seed=1), folder="jobs/BL/seed_0/f2")
-    with pytest.raises(DataError, match="rows of job BL/seed_1/f2"):
+    with pytest.raises(DataError, match="rows of seed 1; expected only job BL/seed_0/f2"):
         predictions.read_run(tmp_path, VIEWS)
     path = tmp_path / "jobs/BL/seed_0/f2/predictions.parquet"
     path.write_bytes(path.read_bytes()[:-20])

@@ -74,7 +74,7 @@ def test_by_hand():
 
 
 def test_differences_are_paired_and_roles_decide_the_pairs(fabricate):
-    run = fabricate(n_speakers=8, views=SMALL, extra=False, n_each=6)
+    run = fabricate(n_speakers=8, seeds=(0, 1), views=SMALL, extra=False, n_each=6)
     results = compute_results(run, n_resamples=300)
     pairs = [(d["condition"], d["against"]) for d in results["differences"] if d["checkpoint"] == "selected"]
     assert pairs == [
@@ -172,7 +172,7 @@ def test_damaged_run_directories_are_named(fabricate, tmp_path):
     (run / "protocol.json").write_text(protocol)
     table = pd.read_parquet(run / "utterances.parquet")
     table[table["speaker"] != "toy/01"].to_parquet(run / "utterances.parquet")
-    with pytest.raises(DataError, match="'toy/01_000' is predicted but not in utterances.parquet"):
+    with pytest.raises(DataError, match=r"'toy/01_000' is predicted but not in utterances.parquet"):
         compute_results(run)
     (run / "utterances.parquet").unlink()
     with pytest.raises(DataError, match="expected the table of utterances"):

@@ -34,7 +34,11 @@ def test_uniform_logits_by_hand():
 
 
 def test_missing_labels_are_masked_and_do_not_dilute_the_mean():
-    known = {"emotion": torch.tensor([[2.0, 0.0], [9.0, 9.0]], requires_grad=True), "arousal": torch.zeros(2, 3), "valence": torch.zeros(2, 3)}
+    known = {
+        "emotion": torch.tensor([[2.0, 0.0], [9.0, 9.0]], requires_grad=True),
+        "arousal": torch.zeros(2, 3),
+        "valence": torch.zeros(2, 3),
+    }
     losses, _ = loss_of({"emotion": [0, api.MISSING], "arousal": [0, 0], "valence": [0, 0]}, known)
     assert losses["emotion"].item() == pytest.approx(0.6 * math.log(1 + math.exp(-2)))
     losses["emotion"].backward()

@@ -57,6 +57,26 @@ def test_a_flipped_bit_in_a_large_store_is_found_on_loading_and_reading(tmp_path
         store.verify()
 
 
+def test_what_the_checksum_of_a_chunk_cannot_see(tmp_path, monkeypatch):
+    """fletcher32 takes 0xFFFF for 0x0000: loading finds it by the SHA-256, reading because it is no number."""
+    monkeypatch.setattr(repkit.store.reader, "_VERIFY_ON_OPEN", 0)
+    fill(tmp_path / "s", make_spec("vectors"), [("c/a", np.zeros(6)), ("c/b", np.ones(6))])
+    shard = tmp_path / "s" / "shard-00000.h5"
+    content = bytearray(shard.read_bytes())
+    at = _offset_of_values(shard, "vectors")
+    assert content[at : at + 2] == b"\0\0"
+    content[at : at + 2] = b"\xff\xff"
+    shard.write_bytes(content)
+    store = open_store(tmp_path / "s")
+    with h5py.File(shard, "r") as file:
+        assert np.isnan(file["vectors"][0, 0])  # no complaint from HDF5
+    with pytest.raises(StoreError, match="'c/a' is not finite"):
+        store.read("c/a")
+    np.testing.assert_array_equal(store.read("c/b"), np.ones(6))
+    with pytest.raises(StoreError, match="sha256"):
+        store.load(["c/b"])
+
+
 def test_a_flipped_bit_is_found_when_an_unfinished_store_is_taken_up(tmp_path, kind):
     fill(tmp_path / "s", make_spec(kind), make_items(kind), finish=False)
     shard = tmp_path / "s" / "shard-00001.h5"

@@ -1,0 +1,374 @@
+"""Hugging Face hub datasets and local parquet: any id, config, split and revision, with a column map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import field_validator, model_validator
+
+from repkit.api import Config, Utterance
+from repkit.audio.base import gender_of, shorten
+from repkit.audio.decode import decode
+from repkit.audio.emotions import canonical_emotion
+from repkit.audio.presets import PRESETS
+from repkit.audio.rows import DatasetRows, ParquetRows, Row, Rows, find_parquet
+from repkit.audio.table import ROLES, utterance_name
+from repkit.errors import BadAudioError, DataError, RepkitWarning, did_you_mean
+
+CONVERTED = "refs/convert/parquet"
+"""The branch on which the hub keeps its own parquet copy of a dataset."""
+
+
+class HubCorpus:
+    """A dataset of the hub, or parquet files of the same form (entry point ``hub``).
+
+    Sources are tried in this order: the dataset as it is; the hub's own parquet branch, refusing partial copies; then
+    an error that says how to go on with a local copy. Audio is never decoded by `datasets`.
+
+    Streamed corpora give their utterances by `stream`; `utterances` then reads the whole stream once without decoding.
+    """
+
+    class Config(Config):
+        """Settings of a hub corpus.
+
+        Attributes:
+            name: name of the corpus.
+            id: dataset id on the hub, ``ORG/NAME``.
+            config: its configuration, None if it has one only.
+            split: its split.
+            revision: branch, tag or commit; a commit makes sure that nothing changes under you.
+            path: folder with parquet files, or one file, instead of the hub.
+            columns: role to column, for columns with other names: ``{speaker = "speaker_id", audio = "audio"}``.
+            streaming: read from the hub as needed and store nothing; local parquet is never copied.
+            allow_partial: accept a copy that is known to be cut.
+            language: ISO 639-1 code of all utterances that do not state their own.
+            emotions: a dataset's label to a name of the vocabulary.
+            rating_range: lowest and highest value of the arousal and valence columns; mapped to 1 to 5.
+            expected_rows: published number of rows.
+        """
+
+        name: str
+        id: str | None = None
+        config: str | None = None
+        split: str | None = None
+        revision: str | None = None
+        path: Path | None = None
+        columns: Mapping[str, str] = {}
+        streaming: bool = False
+        allow_partial: bool = False
+        language: str | None = None
+        emotions: Mapping[str, str] = {}
+        rating_range: tuple[float, float] = (1.0, 5.0)
+        expected_rows: int | None = None
+
+        @field_validator("columns")
+        @classmethod
+        def _known_roles(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+            for role in value:
+                if role not in ROLES or role in {"start", "end", "channel"}:
+                    raise ValueError(f"no such role {role!r}; expected {', '.join(ROLES)} without start, end, channel")
+            return value
+
+        @model_validator(mode="after")
+        def _one_source(self) -> HubCorpus.Config:
+            if self.id is None and self.path is None:
+                raise ValueError("needs a dataset id or a path with parquet files")
+            return self
+
+    def __init__(self, config: HubCorpus.Config) -> None:
+        self.config = config
+        self.name = config.name
+        self.licence = PRESETS[config.name].licence if config.name in PRESETS else ""
+        self.expected: dict[str, Any] | None = (
+            None if config.expected_rows is None else {"utterances": config.expected_rows}
+        )
+        self.notes: list[str] = []
+        self._rows: Rows | None = None
+        self._columns: dict[str, str] = {}
+        self._utterances: tuple[Utterance, ...] | None = None
+        self._index: dict[str, int] = {}
+
+    def utterances(self) -> Sequence[Utterance]:
+        """Return all utterances in the order of the rows; decodes no audio.
+
+        Raises:
+            DataError: the dataset cannot be had, columns are missing, labels are unknown, ids stand twice.
+        """
+        if self._utterances is None:
+            rows, columns = self._open()
+            meta = [column for role, column in columns.items() if role != "audio"]
+            problems: list[str] = []
+            listed: list[Utterance] = []
+            for number, row in enumerate(rows.scan(meta or [columns["audio"]])):
+                utterance = self._utterance(number, row, problems)
+                if utterance.id in self._index:
+                    problems.append(
+                        f"row {number}: id {utterance.id!r} stands already in row {self._index[utterance.id]}"
+                    )
+                self._index[utterance.id] = number
+                listed.append(utterance)
+            if problems:
+                self._index = {}
+                raise DataError(f"{self._what()}: {len(problems)} problem(s) in {len(listed)} rows", shorten(problems))
+            self._utterances = tuple(listed)
+        return self._utterances
+
+    def read(self, utterance: Utterance, max_duration_s: float | None = None) -> np.ndarray:
+        """Return the sound as mono float32 (S,) at 16 kHz; not possible where the corpus is streamed.
+
+        Raises:
+            BadAudioError: unreadable, truncated, empty, silent, not finite or too short.
+            DataError: the corpus is streamed.
+        """
+        rows, columns = self._open()
+        if isinstance(rows, DatasetRows) and rows.streamed:
+            rows.row(0)  # raises: says why and what to do
+        self.utterances()
+        if utterance.id not in self._index:
+            raise DataError(f"{utterance.id}: is not in corpus {self.name!r}")
+        row = rows.row(self._index[utterance.id])
+        return _sound(row[columns["audio"]], utterance.id, max_duration_s)
+
+    def stream(
+        self, skip: int = 0, max_duration_s: float | None = None
+    ) -> Iterator[tuple[Utterance, np.ndarray | Exception]]:
+        """Yield utterances in order with their sound, or with the `BadAudioError` met, after skipping some rows.
+
+        Raises:
+            DataError: at the end, if fewer rows came than were published and `allow_partial` is not set.
+        """
+        rows, columns = self._open()
+        count = skip
+        for row in rows.rows(skip):
+            problems: list[str] = []
+            utterance = self._utterance(count, row, problems)
+            if problems:
+                raise DataError(f"{self._what()}: row {count} cannot be used", problems)
+            count += 1
+            try:
+                sound: np.ndarray | Exception = _sound(row[columns["audio"]], utterance.id, max_duration_s)
+            except BadAudioError as error:
+                sound = error
+            yield utterance, sound
+        self._check_count(count)
+
+    def fingerprint(self) -> str:
+        """Return sha256 (hex) over id, config, split and revision; of local parquet over names, sizes and rows."""
+        c = self.config
+        what: dict[str, Any] = {"columns": dict(c.columns), "name": c.name, "emotions": dict(c.emotions)}
+        if c.path is not None:
+            rows, _ = self._open()
+            files = rows.files if isinstance(rows, ParquetRows) else ()
+            what["files"] = [[file.name, file.stat().st_size] for file in files]
+            what["rows"] = rows.count
+        else:
+            what |= {"id": c.id, "config": c.config, "split": c.split, "revision": c.revision}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def _what(self) -> str:
+        c = self.config
+        place = str(c.path) if c.path is not None else f"hub:{c.id}"
+        return f"corpus {c.name} ({place}{f', {c.config}' if c.config else ''}{f', {c.split}' if c.split else ''})"
+
+    def _open(self) -> tuple[Rows, dict[str, str]]:
+        if self._rows is None:
+            c = self.config
+            if c.path is not None:
+                path = Path(c.path).expanduser()
+                files = find_parquet(path, c.config, c.split, allow_partial=c.allow_partial)
+                rows: Rows = ParquetRows(files)
+            else:
+                dataset, note = load_hub(c.id or "", c.config, c.split, c.revision, c.streaming, c.allow_partial)
+                if note:
+                    self._warn(note)
+                rows = DatasetRows(dataset, c.columns.get("audio", "audio"), self._what())
+            self._columns = self._find_columns(rows.columns)
+            self._rows = rows
+            if rows.count is not None:
+                self._check_count(rows.count)
+        return self._rows, self._columns
+
+    def _warn(self, line: str) -> None:
+        self.notes.append(line)
+        warnings.warn(line, RepkitWarning, stacklevel=3)
+
+    def _check_count(self, count: int) -> None:
+        expected = self.config.expected_rows
+        if expected is None or count == expected:
+            return
+        line = f"{self._what()}: {count} rows; expected {expected}, the published number"
+        if count < expected and self.config.path is None and not self.config.allow_partial:
+            raise DataError(f"{line}; the copy is cut: set allow_partial = true to take it, or use another source")
+        if line not in self.notes:
+            self._warn(line)
+
+    def _find_columns(self, present: Sequence[str]) -> dict[str, str]:
+        given = self.config.columns
+        problems = [
+            f"columns.{role} = {column!r}: no such column{did_you_mean(column, present)}"
+            for role, column in given.items()
+            if column and column not in present
+        ]
+        found: dict[str, str] = {}
+        lower = {name.casefold(): name for name in present}
+        for role, names in ROLES.items():
+            if role in {"start", "end", "channel"}:
+                continue
+            names = ("audio", *names) if role == "audio" else names
+            column = given[role] if role in given else next((lower[n] for n in names if n in lower), "")
+            if column and column in present:
+                found[role] = column
+        if "audio" not in found:
+            problems.append('no column with audio: add columns = { audio = "COLUMN" }')
+        if problems:
+            raise DataError(f"{self._what()}: columns do not fit; the columns are: {', '.join(present)}", problems)
+        return found
+
+    def _utterance(self, number: int, row: Row, problems: list[str]) -> Utterance:
+        c, columns, rows = self.config, self._columns, self._rows
+        value = {
+            role: rows.label(column, row.get(column)) if rows is not None else row.get(column)
+            for role, column in columns.items()
+            if role != "audio"
+        }
+        where = f"row {number}"
+        name = value.get("id")
+        name = f"{c.split or 'row'}_{number:08d}" if name in (None, "") else utterance_name(str(name))
+        speaker = _text(value.get("speaker"))
+        session = _text(value.get("session"))
+        return Utterance(
+            id=f"{c.name}/{name}",
+            corpus=c.name,
+            speaker=f"{c.name}/{speaker}" if speaker else None,
+            session=f"{c.name}/{session}" if session else None,
+            gender=_try(lambda: gender_of(_text(value.get("gender")) or ""), where, problems),
+            language=_text(value.get("language")) or c.language,
+            emotion=_try(lambda: self._emotion(_text(value.get("emotion")), where), where, problems),
+            arousal=_try(lambda: self._rating("arousal", value.get("arousal")), where, problems),
+            valence=_try(lambda: self._rating("valence", value.get("valence")), where, problems),
+            text=_text(value.get("text")),
+        )
+
+    def _emotion(self, label: str | None, where: str) -> str | None:
+        return None if label is None else canonical_emotion(self.config.emotions.get(label, label), where)
+
+    def _rating(self, role: str, value: Any) -> float | None:
+        if value is None or value == "" or value != value:
+            return None
+        low, high = self.config.rating_range
+        number = float(value)
+        if not low <= number <= high:
+            raise ValueError(f"{self._columns[role]} is {value!r}; expected a rating from {low:g} to {high:g}")
+        return round(1.0 + 4.0 * (number - low) / (high - low), 6)
+
+
+def _try(make: Callable[[], Any], where: str, problems: list[str]) -> Any:
+    try:
+        return make()
+    except DataError as error:
+        problems.append(error.message)
+    except (ValueError, TypeError) as error:
+        problems.append(f"{where}: {error}")
+    return None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value).strip() or None
+
+
+def _sound(audio: Any, where: str, max_duration_s: float | None) -> np.ndarray:
+    data = audio.get("bytes") if isinstance(audio, Mapping) else audio
+    path = audio.get("path") if isinstance(audio, Mapping) else None
+    if data is None and path:
+        return decode(Path(path), where=f"{where} ({path})", max_duration_s=max_duration_s)
+    if not isinstance(data, bytes):
+        raise BadAudioError(f"{where}: its audio cell holds neither bytes nor a path; expected {{bytes, path}}")
+    return decode(data, where=f"{where} ({path})" if path else where, max_duration_s=max_duration_s)
+
+
+def load_hub(
+    id: str, config: str | None, split: str | None, revision: str | None, streaming: bool, allow_partial: bool
+) -> tuple[Any, str]:
+    """Return a dataset of the hub and a note on where it came from, trying its sources in order.
+
+    Raises:
+        DataError: no source could be had; `problems` says why for each, the message how to go on.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    if split is None:
+        raise DataError(f"hub:{id}: needs a split; name one with --split")
+    problems: list[str] = []
+    try:
+        return datasets.load_dataset(id, config, split=split, revision=revision, streaming=streaming), ""
+    except Exception as error:  # noqa: BLE001 - whatever the hub's client raises, the next source may still do
+        problems.append(f"{id}{f' at {revision}' if revision else ''}: {_first_line(error)}")
+    if revision is None:
+        found = _converted(id, config, split, streaming, allow_partial, problems)
+        if found is not None:
+            return found
+    preset = next((preset for preset in PRESETS.values() if preset.id == id), None)
+    local = (
+        f"get it from {preset.home} and write --corpus {preset.name}=PATH ({preset.layout})"
+        if preset is not None
+        else "download its parquet files and write --corpus NAME=PATH"
+    )
+    raise DataError(
+        f"hub:{id}, config {config}, split {split}: could not be loaded from the hub; check the network, the id and "
+        f"the split, or {local}",
+        problems,
+    )
+
+
+def _converted(
+    id: str, config: str | None, split: str, streaming: bool, allow_partial: bool, problems: list[str]
+) -> tuple[Any, str] | None:
+    import datasets
+
+    try:
+        files = list_parquet(id)
+    except Exception as error:  # noqa: BLE001 - see load_hub
+        problems.append(f"{id} at {CONVERTED}: {_first_line(error)}")
+        return None
+    folder = config or "default"
+    whole = [file for file in files if file.startswith(f"{folder}/{split}/")]
+    partial = [file for file in files if file.startswith(f"{folder}/partial-{split}/")]
+    if not whole and partial and not allow_partial:
+        problems.append(
+            f"{id} at {CONVERTED}: only a partial copy of {folder}/{split} is there, cut at a size limit of the hub; "
+            "set allow_partial = true to take it"
+        )
+        return None
+    chosen = sorted(whole or partial)
+    if not chosen:
+        problems.append(f"{id} at {CONVERTED}: has no parquet files of {folder}/{split}")
+        return None
+    # the branch's name holds slashes, which a hub address writes as %2F
+    addresses = [f"hf://datasets/{id}@{CONVERTED.replace('/', '%2F')}/{file}" for file in chosen]
+    try:
+        dataset = datasets.load_dataset("parquet", data_files={split: addresses}, split=split, streaming=streaming)
+    except Exception as error:  # noqa: BLE001 - see load_hub
+        problems.append(f"{id} at {CONVERTED}: {_first_line(error)}")
+        return None
+    note = f"hub:{id} {folder}/{split}: read from the hub's parquet branch {CONVERTED}"
+    return dataset, f"{note}; it is a PARTIAL copy" if not whole else note
+
+
+def list_parquet(id: str) -> list[str]:
+    """Return the parquet files on the hub's converted branch of a dataset."""
+    from huggingface_hub import HfApi
+
+    files = HfApi().list_repo_files(id, repo_type="dataset", revision=CONVERTED)
+    return [file for file in files if file.endswith(".parquet")]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
