@@ -194,10 +194,14 @@ def canonical_emotion(label: str, where: str) -> str:
         return _LOOKUP[_key(label)]
     except KeyError:
         raise DataError(
-            f"{where}: emotion {label!r} is not known{did_you_mean(_key(label), _LOOKUP)}; "
+            f"{where}: emotion {label!r} is not known{_hint(label)}; "
             "expected a name of repkit's vocabulary or one of its aliases; correct the label, or map it with "
             f'emotions = {{ "{label}" = "..." }}'
         ) from None
+
+
+def _hint(label: str) -> str:
+    return did_you_mean(_key(label), EMOTIONS) or did_you_mean(_key(label), _LOOKUP)
 
 
 def is_emotion(label: str) -> bool:

@@ -58,13 +58,15 @@ def open_corpus(
         return _hub(name, split, {"id": location.removeprefix("hub:"), **given})
     if location is None:
         return _without_place(name, split, given)
+    if name in SYNTHETIC:
+        raise UsageError(f"--corpus {name}={location}: {name} is generated and has no place; leave out ={location}")
     path = Path(location).expanduser()
     if not path.exists():
         raise DataError(f"--corpus {name}={location}: there is no such folder or file; check the path")
     if name in PRESETS:
         return _preset_at(name, path, split, given)
-    _no_split(name, split) if name in SPECS else None
     if name in SPECS and "pattern" not in given and "columns" not in given:
+        _no_split(name, split)
         return NamedCorpus(_config(NamedCorpus.Config, {"name": name, "path": path, **given}, name))
     if _is_parquet(path) and "pattern" not in given:
         return _hub(name, split, {"path": path, **given})

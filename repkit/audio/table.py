@@ -148,6 +148,9 @@ class _RowReader:
             self.problems.append(f"{where}: has {row[_SURPLUS]}; put text with the delimiter in it between quotes")
             return None
         value = {role: row.get(column, "") for role, column in self.columns.items()}
+        if not value["audio"]:
+            self.problems.append(f"{where}: {self.columns['audio']} is empty; expected an audio file")
+            return None
         path = self._path(where, value["audio"])
         start, end = self._seconds(where, "start", value), self._seconds(where, "end", value)
         channel = self._seconds(where, "channel", value)
@@ -186,9 +189,6 @@ class _RowReader:
         )
 
     def _path(self, where: str, text: str) -> Path | None:
-        if not text:
-            self.problems.append(f"{where}: {self.columns['audio']} is empty; expected an audio file")
-            return None
         path = self.root / text.replace("\\", "/")
         if path.is_file():
             return path

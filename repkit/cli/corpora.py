@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, console, parse_corpora, print_table
+from repkit.cli.shared import CORPUS_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import DataError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show and check corpora.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, check and export corpora.")
 
 
 @app.command("list")
@@ -84,5 +85,62 @@ def check(
 
 
 def _print(name: str, report: Any) -> int:
-    typer.echo(report.as_text() if hasattr(report, "as_text") else str(report))
+    """Print what `check_corpus` found and return the number of utterances that cannot be used."""
+    typer.echo(
+        f"{name}: {report.utterances} utterances, {report.usable} usable, {report.hours:.2f} h, "
+        f"{report.shortest_s:.1f} to {report.longest_s:.1f} s each"
+    )
+    genders = ", ".join(f"{gender or 'unknown gender'} {n}" for gender, n in report.genders.items())
+    typer.echo(f"speakers     {report.speakers}" + (f" ({genders})" if genders else ""))
+    if any(report.languages):
+        typer.echo("languages    " + ", ".join(f"{code or 'unknown'} {n}" for code, n in report.languages.items()))
+    if report.rated:
+        typer.echo(f"rated        {report.rated} with arousal or valence")
+    typer.echo(f"fingerprint  {report.fingerprint[:12]}")
+    if report.licence:
+        typer.echo(f"licence      {report.licence}")
+    columns = sorted({gender for counts in report.emotions.values() for gender in counts})
+    rows = [
+        (emotion or "(no label)", *(counts.get(gender, 0) for gender in columns), sum(counts.values()))
+        for emotion, counts in report.emotions.items()
+    ]
+    typer.echo()
+    print_table(("emotion", *(gender or "unknown" for gender in columns), "all"), rows)
+    lists = {
+        "cannot be used": [f"{key}: {why}" for key, why in report.problems.items()],
+        "same sound under several ids": [" = ".join(ids) for ids in report.duplicates],
+        "to know": report.warnings,
+    }
+    for title, lines in lists.items():
+        if lines:
+            typer.echo(f"\n{title} ({len(lines)}):")
+            for line in lines:
+                typer.echo(f"  - {line}")
     return len(report.problems)
+
+
+@app.command()
+def export(
+    corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
+    split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
+    on_bad_audio: Annotated[
+        Literal["stop", "skip"], typer.Option(help="stop: list bad files and write nothing; skip: leave them out.")
+    ] = "stop",
+) -> None:
+    """Write a corpus as FLAC files (16 kHz, mono) with a metadata.csv, to be read as NAME=FOLDER."""
+    from repkit.audio.export import export_corpus
+
+    opened = next(iter(parse_corpora([corpus], split).values()))
+    with interruptible("nothing of this export is kept"), counting("writing") as tell:
+        done = export_corpus(
+            opened, folder, on_bad_audio=on_bad_audio, progress=lambda n, hours: tell(opened.name, n, hours)
+        )
+    typer.echo(
+        f"{opened.name}  {done.utterances} utterances, {done.hours:.2f} h, {len(done.left_out)} left out  {folder}"
+    )
+    for utterance_id, reason in done.left_out.items():
+        typer.echo(f"left out  {utterance_id}: {reason}")
+    licence = getattr(opened, "licence", "")
+    if licence:
+        typer.echo(f"licence: {licence}")

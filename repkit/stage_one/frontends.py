@@ -23,6 +23,28 @@ def build_frontend(name: str, settings: Mapping[str, Any]) -> Any:
     return component(build_config(component, settings, f"frontend {name}"))
 
 
+def rebuild_frontend(stored: Mapping[str, Any]) -> Any:
+    """Return the frontend a model was saved with: ``name``, ``settings`` and, if known, ``convention``.
+
+    Raises:
+        UsageError: the installed frontend of that name computes something else.
+    """
+    frontend = build_frontend(stored["name"], stored["settings"])
+    before, now = stored.get("convention", {}), frontend.convention()
+    problems = [
+        f"{key}: {before[key]!r} when the model was trained, {now[key]!r} now"
+        for key in before.keys() & now.keys()
+        if before[key] != now[key]
+    ]
+    if problems:
+        raise UsageError(
+            f"frontend {stored['name']}: computes other numbers than when the model was trained; the same were "
+            "expected; install the repkit or plugin it was trained with, or train it again",
+            sorted(problems),
+        )
+    return frontend
+
+
 @torch.no_grad()
 def frames_of(waveforms: Sequence[np.ndarray], frontend: Any) -> list[np.ndarray]:
     """Return (T_i, F) float32 frames of mono waveforms (S_i,) at 16 kHz, one by one (batches of them are no faster).

@@ -31,10 +31,12 @@ from transformers.utils import ModelOutput
 from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
-from repkit.stage_one.frontends import build_frontend, frames_of
+from repkit.stage_one.frontends import frames_of, rebuild_frontend
 from repkit.stage_one.recurrent import RecurrentStack, advance, delay, pad, reverse_index, reverse_valid, take
 
 READOUTS = ("representation", "states", "pooled", "sequence")
+MAX_FRAMES = 128_000
+"""Most frames, padding included, that are encoded at once (5 minutes of a 64-utterance batch)."""
 DECODERS = ("bidirectional", "unidirectional", "no_leak", "blind")
 
 
@@ -341,8 +343,11 @@ class GruAutoencoder(PreTrainedModel):
         found: list[np.ndarray] = [np.empty(0)] * len(frames)
         was_training = self.training
         self.eval()
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        start = 0
+        while start < len(order):
+            # one very long recording must not make 63 others as long
+            chosen = order[start : start + max(1, min(batch_size, MAX_FRAMES // len(frames[order[start]])))]
+            start += len(chosen)
             padded, lengths = pad([frames[i] for i in chosen], self.device)
             for i, values in zip(chosen, self.readout(padded, lengths, kind), strict=True):
                 found[i] = values.float().cpu().numpy()
@@ -358,7 +363,7 @@ class GruAutoencoder(PreTrainedModel):
                     "autoencoder: its config.json names no frontend; expected {'name', 'settings'}; "
                     "pass frames to encode() or save the model through pretrain-ae"
                 )
-            self.__dict__["_frontend"] = build_frontend(self.config.frontend["name"], self.config.frontend["settings"])
+            self.__dict__["_frontend"] = rebuild_frontend(self.config.frontend)
         return self.__dict__["_frontend"]
 
 

@@ -15,6 +15,8 @@ from repkit.errors import UsageError
 from repkit.stage_one.folders import pick_device, quiet_transformers
 
 SAMPLE_RATE = 16000
+MAX_SAMPLES = 30 * SAMPLE_RATE
+"""Samples per utterance of a full batch, padding included; longer ones make smaller batches."""
 
 
 class PretrainedEncoder:
@@ -101,6 +103,8 @@ class PretrainedEncoder:
         batches: list[list[int]] = []
         for i in order:
             fits = batches and len(batches[-1]) < self.config.batch_size
+            # one very long recording must not make the others as long
+            fits = fits and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= self.config.batch_size * MAX_SAMPLES
             if fits and (self.padding_is_harmless or lengths[batches[-1][0]] == lengths[i]):
                 batches[-1].append(i)
             else:

@@ -9,14 +9,15 @@ import numpy as np
 
 from repkit import api
 from repkit.stage_one.folders import find_model
-from repkit.stage_one.frontends import build_frontend, frames_of
+from repkit.stage_one.frontends import frames_of, rebuild_frontend
 from repkit.stage_one.gru_autoencoder import GruAutoencoderConfig
 
 
 class StatisticsEncoder:
     """Mean and population standard deviation over the valid frames, per band: 2 F numbers (group ``repkit.encoders``).
 
-    It reads exactly the frames the autoencoder of a run reads; what it cannot do, the network has added.
+    It reads exactly the frames the autoencoder of a run reads (with a fixed length these include its padding); what it
+    cannot do, the network has added.
     Source: own design.
 
     Attributes:
@@ -40,7 +41,7 @@ class StatisticsEncoder:
     def __init__(self, config: StatisticsEncoder.Config) -> None:
         folder, run_name = find_model(config.path)
         self._table = GruAutoencoderConfig.from_pretrained(folder).frontend
-        self.frontend = build_frontend(self._table["name"], self._table["settings"])
+        self.frontend = rebuild_frontend(self._table)
         self.name = f"statistics-{run_name}"
         self.dim = 2 * self.frontend.n_bands
 

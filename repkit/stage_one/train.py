@@ -12,8 +12,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from repkit.api import Utterance
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError
 from repkit.features.collate import length_batches
-from repkit.runs.atomic import write_json_atomic, write_text_atomic
-from repkit.runs.directory import append_jsonl, read_json
+from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
+from repkit.runs.directory import append_jsonl, locked, read_json
 from repkit.runs.environment import environment
 from repkit.runs.seeding import derive_seed
 from repkit.stage_one.data import Pieces, split_speakers
@@ -32,8 +32,9 @@ from repkit.stage_one.diagnostics import dev_rmse, vector_use
 from repkit.stage_one.export import export_encoder
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
+from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.reporter import Progress, Reporter
-from repkit.stage_one.settings import OPERATIONAL, PRESETS, PretrainConfig
+from repkit.stage_one.settings import PRESETS, PretrainConfig
 from repkit.training.checkpoint import (
     load_newest_checkpoint,
     pack_optimizer,
@@ -41,7 +42,7 @@ from repkit.training.checkpoint import (
     unpack_optimizer,
 )
 
-__all__ = ["PRESETS", "PretrainConfig", "finished_results", "pretrain", "resolve_precision"]
+__all__ = ["PRESETS", "PretrainConfig", "pretrain", "resolve_precision"]
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -57,47 +58,6 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return "bf16" if has_amx() else "fp32"
     return "fp32"
-
-
-def run_identity(config: PretrainConfig, stores: Sequence[Any]) -> dict[str, Any]:
-    """Return what two runs must share for one to be the other's continuation."""
-    settings = {k: v for k, v in config.model_dump(mode="json").items() if k not in OPERATIONAL}
-    return {"settings": settings, "frames": {s.spec.corpus: s.spec.fingerprint for s in stores}}
-
-
-def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to continue a run that was started with other settings or data.
-
-    Raises:
-        UsageError: names the keys that differ and both values.
-    """
-    path = out / "config.json"
-    if not path.exists():
-        return
-    before = read_json(path)
-    # a setting that came with a later version has its default in an older run
-    defaults = {k: v for k, v in PretrainConfig().model_dump(mode="json").items() if k not in OPERATIONAL}
-    before["settings"] = {**defaults, **before.get("settings", {})}
-    problems = [
-        f"{part}.{key}: {before.get(part, {}).get(key)!r} in the folder, {identity[part].get(key)!r} asked for"
-        for part in ("settings", "frames")
-        for key in sorted(before.get(part, {}).keys() | identity[part].keys())
-        if before.get(part, {}).get(key) != identity[part].get(key)
-    ]
-    if problems:
-        raise UsageError(
-            f"{out}: holds a run with other settings; the same settings were expected, to resume it; "
-            "choose another --out or delete the folder",
-            problems,
-        )
-
-
-def finished_results(out: Path) -> dict[str, Any] | None:
-    """Return the results of a finished run, or None."""
-    status = out / "status.json"
-    if status.exists() and read_json(status).get("state") == "done":
-        return read_json(out / "results.json")
-    return None
 
 
 def pretrain(
@@ -127,14 +87,18 @@ def pretrain(
     torch.set_flush_denormal(True)  # before any parallel region: 3.3 times faster steps in mid-training
     from accelerate import Accelerator
 
-    identity = run_identity(config, stores)
-    check_identity(out, identity)
+    identity = run_identity(config, {store.spec.corpus: store.spec.fingerprint for store in stores})
+    if (done := finished_results(out, identity)) is not None:
+        return done
+    out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
     try:
-        if (done := finished_results(out)) is not None:
-            return done
-        run = _Run(accelerator, stores, utterances, out, config, identity)
-        return run.train(progress)
+        with locked(out) if accelerator.is_main_process else nullcontext():
+            return _Run(accelerator, stores, utterances, out, config, identity).train(progress)
+    except Exception as error:
+        if not isinstance(error, DataError) and is_disk_full(error):
+            raise DataError(disk_full_message(out, "it goes on from the last checkpoint")) from error
+        raise
     finally:
         accelerator.end_training()
 
@@ -271,7 +235,8 @@ class _Run:
                 self._set_status("interrupted")
                 raise
             except Exception as error:
-                self._set_status("failed", error=str(error))
+                with suppress(OSError, DataError):  # a full disk has no room for that either
+                    self._set_status("failed", error=str(error))
                 raise
 
     def _train_epoch(self, batches: Sequence[Any], reporter: Reporter, stop: threading.Event) -> None:
@@ -335,10 +300,9 @@ class _Run:
         number = self.epoch + 1
         record: dict[str, Any] = {"epoch": number, "train_rmse": math.sqrt(self.squared / self.values)}
         if self.main and len(self.dev_pieces):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                record["dev_rmse"] = dev_rmse(self.bare, self.dev_pieces, c.batch_size, self.device)
-                if c.diagnose_every and number % c.diagnose_every == 0 and number < c.epochs:
-                    record["vector_use"] = vector_use(self.bare, self.dev_pieces, c.batch_size, self.device)
+            record["dev_rmse"] = self._measure(dev_rmse)
+            if c.diagnose_every and number % c.diagnose_every == 0 and number < c.epochs:
+                record["vector_use"] = self._measure(vector_use)
             if not self.best or record["dev_rmse"] < self.best["dev_rmse"]:
                 self.best = {"epoch": number, "dev_rmse": record["dev_rmse"]}
                 state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
@@ -355,6 +319,10 @@ class _Run:
         self.squared = self.values = self.seconds = self.hours = 0.0
         self._save()
         self._set_status("running")
+
+    def _measure(self, how: Callable[..., Any]) -> Any:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return how(self.bare, self.dev_pieces, self.config.batch_size, self.device)
 
     def _finish(self, reporter: Reporter) -> dict[str, Any]:
         results: dict[str, Any] = {}
@@ -379,7 +347,7 @@ class _Run:
                 "provenance": self.bare.config.provenance,
             }
             if len(self.dev_pieces):
-                results["vector_use"] = vector_use(self.bare, self.dev_pieces, c.batch_size, self.device)
+                results["vector_use"] = self._measure(vector_use)
                 reporter.line(vector_use_line(c.decoder, results["vector_use"]))
             last = {k: v.clone() for k, v in self.bare.state_dict().items()}
             if best is not None:

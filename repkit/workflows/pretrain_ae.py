@@ -7,11 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from repkit.api import Corpus, Frontend
+from repkit.api import Corpus
 from repkit.errors import UsageError
 from repkit.features.extract import extract_frames, frames_spec
 from repkit.runs.directory import cache_root
 from repkit.stage_one.frontends import build_frontend
+from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.reporter import Progress
 from repkit.stage_one.train import PretrainConfig, pretrain
 
@@ -52,26 +53,25 @@ def pretrain_ae(
     if not names or len(set(names)) != len(names):
         raise UsageError(f"pretrain-ae: corpora {names}; expected one or more, each once; name them with --corpus")
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     frontend = build_frontend(**config.frontend_table())
+    cut = {"max_duration_s": config.max_duration_s, "dtype": config.frames_dtype}
+    specs = {corpus.name: frames_spec(corpus, frontend, **cut) for corpus in corpora}
+    # before any audio is read: is this run done, or another one?
+    identity = run_identity(config, {name: spec.fingerprint for name, spec in specs.items()})
+    if (done := finished_results(out, identity)) is not None:
+        return done
+    frames = Path(cache or cache_root()) / "frames"
     # one process makes the frames, however long it takes; the others then find them
     with PartialState(cpu=config.device == "cpu", timeout=timedelta(days=7)).main_process_first():
         stores = [
             extract_frames(
                 corpus,
                 frontend,
-                frames_folder(cache or cache_root(), corpus, frontend, config),
+                frames / f"{corpus.name}-{specs[corpus.name].fingerprint[:16]}",
                 on_bad_audio=on_bad_audio,
-                max_duration_s=config.max_duration_s,
-                dtype=config.frames_dtype,
+                **cut,
             )
             for corpus in corpora
         ]
     utterances = [u for corpus in corpora for u in corpus.utterances()]
     return pretrain(stores, utterances, out, config, progress)
-
-
-def frames_folder(cache: Path, corpus: Corpus, frontend: Frontend, config: PretrainConfig) -> Path:
-    """Return where a corpus' frames are kept: one folder per content, frontend and cut."""
-    spec = frames_spec(corpus, frontend, max_duration_s=config.max_duration_s, dtype=config.frames_dtype)
-    return Path(cache) / "frames" / f"{corpus.name}-{spec.fingerprint[:16]}"

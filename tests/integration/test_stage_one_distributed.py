@@ -50,7 +50,9 @@ def test_two_processes_learn_what_one_does(tmp_path):
         metrics[name] = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         weights[name] = load_file(tmp_path / name / "encoder" / "model.safetensors")
     # 48 utterances less those held out make a last batch of 1: one of the two processes has no share of it
-    assert json.loads((tmp_path / "one" / "results.json").read_text())["provenance"]["corpora"][0]["utterances"] % 5 == 1
+    assert (
+        json.loads((tmp_path / "one" / "results.json").read_text())["provenance"]["corpora"][0]["utterances"] % 5 == 1
+    )
     assert len(metrics["one"]) == len(metrics["two"]) == 3
     for one, two in zip(metrics["one"], metrics["two"]):
         assert two["train_rmse"] == pytest.approx(one["train_rmse"], rel=1e-4)

@@ -39,7 +39,12 @@ def train(out):
 
 
 def vectors(out):
-    embed(str(folder / "ae-whole"), [corpus(4)], out, window=4, progress=lambda *done: time.sleep(0.03))
+    def progress(*done):
+        (folder / "some-done").touch()
+        time.sleep(0.03)
+
+    (folder / "some-done").unlink(missing_ok=True)
+    embed(str(folder / "ae-whole"), [corpus(4)], out, window=4, progress=progress)
 
 
 def attempt(work, out, number, ready, wait):
@@ -87,10 +92,8 @@ for out, number, times in (("ae-killed", signal.SIGKILL, 8), ("ae-int", signal.S
 run_to_end(vectors, folder / "vectors-whole")
 store = folder / "vectors-killed" / "ae-whole" / "toy"
 ends = [attempt(vectors, folder / "vectors-killed", signal.SIGKILL, store.exists, draw.uniform(0, 0.3)) for _ in range(4)]
-ends += [
-    attempt(vectors, folder / "vectors-killed", signal.SIGINT, lambda: bool(list(store.glob("*.h5*"))), 0.15)
-    for _ in range(2)
-]
+(folder / "some-done").unlink(missing_ok=True)
+ends.append(attempt(vectors, folder / "vectors-killed", signal.SIGINT, (folder / "some-done").exists, 0.1))
 log.append({"ends": ends, "manifest": (store / "manifest.json").exists(), "kept": bool(list(store.glob("shard-?????.h5")))})
 run_to_end(vectors, folder / "vectors-killed")
 (folder / "log.json").write_text(json.dumps(log))

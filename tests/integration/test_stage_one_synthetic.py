@@ -29,7 +29,9 @@ def config(**more):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage-one")
-    pretrain_ae([corpus(), corpus("other", seed=1)], folder / "ae-toy", config(), cache=folder / "cache", progress="none")
+    pretrain_ae(
+        [corpus(), corpus("other", seed=1)], folder / "ae-toy", config(), cache=folder / "cache", progress="none"
+    )
     return folder / "ae-toy"
 
 
@@ -134,6 +136,16 @@ def test_the_papers_preset_hears_7_5_seconds_of_each(tmp_path):
     assert set(open_store(folder).lengths.tolist()) == {186}
     encoder = open_encoder(str(tmp_path / "ae"), level="frame")
     assert encoder.encode([speech.read(speech.utterances()[0])])[0].shape == (186, 4)
+
+
+def test_done_needs_neither_frames_nor_audio_and_other_settings_are_refused_first(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(SyntheticCorpus, "stream", lambda *a, **k: pytest.fail("audio was read"))
+    both = [corpus(), corpus("other", seed=1)]
+    done = pretrain_ae(both, trained, config(), cache=tmp_path / "empty")
+    assert done == json.loads((trained / "results.json").read_text())
+    with pytest.raises(UsageError, match="other settings") as caught:
+        pretrain_ae(both[:1], trained, config(cell="lstm"), cache=tmp_path / "empty")
+    assert [p.split(":")[0] for p in caught.value.problems] == ["settings.cell", "frames.other"]
 
 
 def test_corpora_must_be_named_once(tmp_path):

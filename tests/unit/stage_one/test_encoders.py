@@ -111,6 +111,33 @@ def test_statistics_are_mean_and_deviation_of_the_same_frames(run):
     assert encoder.provenance()["speakers"] == []
 
 
+def test_a_frontend_that_computes_something_else_now_is_refused(run):
+    path = run / "encoder" / "config.json"
+    written = json.loads(path.read_text())
+    convention = dict(build_frontend(**FRONTEND).convention())
+    written["frontend"]["convention"] = convention
+    path.write_text(json.dumps(written))
+    assert open_encoder(str(run)).dim == 32
+    written["frontend"]["convention"] = {**convention, "version": "0", "gone": 1}
+    path.write_text(json.dumps(written))
+    for spec in (str(run), f"statistics:{run}"):
+        with pytest.raises(UsageError, match="computes other numbers") as caught:
+            open_encoder(spec).encode(sounds(1))
+        assert caught.value.problems == (f"version: '0' when the model was trained, {convention['version']!r} now",)
+
+
+def test_a_very_long_recording_does_not_lengthen_the_others(run, monkeypatch):
+    from repkit.stage_one import gru_autoencoder
+
+    encoder = open_encoder(str(run))
+    seen = []
+    real = encoder.model.encode
+    monkeypatch.setattr(encoder.model, "encode", lambda f, n: seen.append(tuple(f.shape[:2])) or real(f, n))
+    monkeypatch.setattr(gru_autoencoder, "MAX_FRAMES", 300)
+    encoder.encode([np.ones(n, np.float32) for n in (8000, 16000 * 20, 9000, 16000)])
+    assert seen == [(1, 499), (3, 24)]
+
+
 def test_what_cannot_be_opened(run, tmp_path):
     with pytest.raises(UsageError, match=r"no such folder.*check the path"):
         open_encoder(str(tmp_path / "absent"))
@@ -136,8 +163,15 @@ def test_what_cannot_be_opened(run, tmp_path):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """Folders of tiny models as `save_pretrained` writes them: family and normalisation of the first layers."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
-    from transformers import WavLMConfig, WavLMModel
+    from transformers import (
+        HubertConfig,
+        HubertModel,
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Model,
+        WavLMConfig,
+        WavLMModel,
+    )
 
     def make(family, norm):
         config_class, model_class = {

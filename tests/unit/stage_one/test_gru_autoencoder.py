@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from repkit.errors import UsageError
 from repkit.stage_one.gru_autoencoder import DECODERS, GruAutoencoder, GruAutoencoderConfig
+from repkit.stage_one.recurrent import pad
 
 SPECTROGRAM = {"name": "spectrogram", "settings": {"bands": 12, "fixed_length_s": None}}
 
@@ -185,6 +186,41 @@ def test_loss_is_one_root_over_the_valid_values_of_the_batch():
     assert (out.reconstruction[1, 1] == 0).all()
     # all valid: the padded frame counts, .25 + .25 more over 8 values; not the mean of two roots
     assert model(frames).loss.item() == pytest.approx(math.sqrt(4.32 / 8), abs=1e-6)
+
+
+def test_the_whole_model_in_plain_numpy():
+    """Encoder, bridge, two independent decoder stacks, joined projection, root over the batch; float64, no torch."""
+    model = tiny(n_bands=3, hidden_size=4)
+    p = {name: tensor.detach().double().numpy() for name, tensor in model.named_parameters()}
+
+    def stack(name, x, states):
+        for i, state in enumerate(states):
+            w, u, b, c = (p[f"{name}.layers.{i}.{k}_l0"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            out = []
+            for frame in x:
+                g, r = np.split(w @ frame + b, 3), np.split(u @ state + c, 3)
+                reset, update = 1 / (1 + np.exp(-g[0] - r[0])), 1 / (1 + np.exp(-g[1] - r[1]))
+                state = update * state + (1 - update) * np.tanh(g[2] + reset * r[2])
+                out.append(state)
+            x = np.stack(out)
+            yield x
+
+    squared = n_values = 0.0
+    utterances = [np.tanh(np.random.default_rng(n).normal(size=(n, 3))) for n in (5, 3)]
+    for x in utterances:
+        finals = [layer[-1] for layer in stack("encoder", x, [np.zeros(4)] * 2)]
+        vector = np.tanh(p["bridge.weight"] @ np.concatenate(finals) + p["bridge.bias"])
+        l1fw, l1bw, l2fw, l2bw = np.split(vector, 4)
+        target = x[::-1]
+        fed = np.concatenate([np.zeros((1, 3)), target[:-1]])
+        *_, forwards = stack("forward_decoder", fed, [l1fw, l2fw])
+        *_, backwards = stack("backward_decoder", fed[::-1], [l1bw, l2bw])
+        joined = np.concatenate([forwards, backwards[::-1]], axis=1)
+        reconstruction = np.tanh(joined @ p["output.weight"].T + p["output.bias"])
+        squared += ((target - reconstruction) ** 2).sum()
+        n_values += x.size
+    frames, lengths = pad(utterances)
+    assert model(frames, lengths).loss.item() == pytest.approx(math.sqrt(squared / n_values), rel=1e-5)
 
 
 def test_mask_silence_makes_minus_one_count_nothing():

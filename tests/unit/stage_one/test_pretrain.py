@@ -1,5 +1,6 @@
 """The training loop: one update by hand, resuming, refusing, reporting."""
 
+import errno
 import json
 import math
 import threading
@@ -12,12 +13,14 @@ from safetensors.torch import load_file
 
 from repkit.errors import DataError, UsageError
 from repkit.features.collate import length_batches
+from repkit.runs.directory import locked
 from repkit.runs.seeding import derive_seed
 from repkit.stage_one import train as train_module
 from repkit.stage_one.data import Pieces, split_speakers
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
 from repkit.stage_one.train import PRESETS, PretrainConfig, pretrain, resolve_precision
 from repkit.store import StoreSpec, StoreWriter, open_store
+from repkit.training import checkpoint as checkpoint_module
 from repkit.training.checkpoint import load_newest_checkpoint
 
 
@@ -84,8 +87,8 @@ def test_it_learns_and_says_what_it_did(toy, tmp_path, small):
     assert "use of the vector (bidirectional decoder" in (out / "log.txt").read_text()
     assert list((out / "tensorboard").glob("events.*"))
     assert {p.name for p in out.iterdir()} == {
-        "checkpoints", "config.json", "encoder", "encoder-best", "environment.json", "log.txt", "metrics.jsonl",
-        "results.json", "status.json", "tensorboard",
+        "checkpoints", "config.json", "encoder", "encoder-best", "environment.json", "lock", "log.txt",
+        "metrics.jsonl", "results.json", "status.json", "tensorboard",
     }  # fmt: skip
 
 
@@ -213,6 +216,35 @@ def test_a_loss_that_is_no_number_names_the_utterances_and_keeps_the_checkpoint(
     found = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
     assert found is None or all(torch.isfinite(t).all() for t in found.tensors.values())
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_later(toy, tmp_path, small, monkeypatch):
+    run(toy, tmp_path / "whole", small())
+    real = checkpoint_module.save_file
+    calls = []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    with pytest.raises(DataError, match=r"disk is full.*MB free.*same command again"):
+        run(toy, tmp_path / "run", small())
+    monkeypatch.setattr(checkpoint_module, "save_file", real)
+    monkeypatch.setattr(GruAutoencoder, "save_pretrained", full)
+    with pytest.raises(DataError, match="disk is full"):
+        run(toy, tmp_path / "run", small())
+    monkeypatch.undo()
+    run(toy, tmp_path / "run", small())
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_two_processes_do_not_write_one_run(toy, tmp_path, small):
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"), pytest.raises(UsageError, match="another process is at work"):
+        run(toy, tmp_path / "run", small())
 
 
 def test_without_held_out_speakers(toy, tmp_path, small):

@@ -1,0 +1,281 @@
+"""The hub is simulated: parquet with exactly its schema, and `datasets.load_dataset` replaced for what is remote."""
+
+import io
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from repkit.api import Corpus
+from repkit.audio import hub
+from repkit.audio.hub import HubCorpus, load_hub
+from repkit.audio.open import open_corpus
+from repkit.errors import BadAudioError, DataError, RepkitWarning, UsageError
+
+N = 12
+SPEAKERS = [103 + i // 4 for i in range(N)]
+
+
+def sound(i: int) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * (300 + 25 * i) * np.arange(3200 + 160 * i) / 16000)).astype("float32")
+
+
+def flac(i: int) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, sound(i), 16000, format="FLAC")
+    return stream.getvalue()
+
+
+def rows(start, stop, **more):
+    ids = [f"{SPEAKERS[i]}-1240-{i:04d}" for i in range(start, stop)]
+    return {
+        "file": [f"/x/{name}.flac" for name in ids],
+        "audio": [{"bytes": flac(i), "path": f"{name}.flac"} for i, name in zip(range(start, stop), ids)],
+        "text": [f"TEXT {i}" for i in range(start, stop)],
+        "speaker_id": SPEAKERS[start:stop],
+        "chapter_id": [1240] * (stop - start),
+        "id": ids,
+        **more,
+    }
+
+
+FEATURES = datasets.Features(
+    {
+        "file": datasets.Value("string"),
+        "audio": datasets.Audio(sampling_rate=16000),
+        "text": datasets.Value("string"),
+        "speaker_id": datasets.Value("int64"),
+        "chapter_id": datasets.Value("int64"),
+        "id": datasets.Value("string"),
+    }
+)
+
+
+def write(path, start=0, stop=N, group=3, features=FEATURES, **more):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(rows(start, stop, **more), schema=features.arrow_schema)
+    pq.write_table(table, path, row_group_size=group)
+    return path
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """Two files of a split, as the hub lays them out."""
+    root = tmp_path / "hub"
+    write(root / "all" / "train.clean.100" / "0000.parquet", 0, 7)
+    write(root / "all" / "train.clean.100" / "0001.parquet", 7, N)
+    write(root / "all" / "test.clean" / "0000.parquet", 0, 2)
+    return root
+
+
+class Hub:
+    """Stands in for `datasets.load_dataset` and the list of converted files; notes what was asked."""
+
+    def __init__(self, monkeypatch, root, plain=None, converted=()):
+        self.real, self.root, self.plain, self.asked = datasets.load_dataset, root, plain, []
+        monkeypatch.setattr(datasets, "load_dataset", self.load)
+        monkeypatch.setattr(hub, "list_parquet", self.list)
+        self.converted = converted
+
+    def list(self, id):
+        self.asked.append(("list", id))
+        if isinstance(self.converted, Exception):
+            raise self.converted
+        return list(self.converted)
+
+    def load(self, id, config=None, *, split, streaming, revision=None, data_files=None):
+        self.asked.append((id, config, split, streaming, revision, data_files))
+        if id == "parquet":
+            files = [str(self.root / address.split("parquet/", 1)[1]) for address in data_files[split]]
+        elif self.plain is None:
+            return self.local([str(p) for p in sorted((self.root / config / split).glob("*"))], split, streaming)
+        else:
+            raise self.plain
+        return self.local(files, split, streaming)
+
+    def local(self, files, split, streaming):
+        return self.real(
+            "parquet", data_files={split: files}, split=split, streaming=streaming, cache_dir=str(self.root / "cache")
+        )
+
+
+def librispeech(streaming):
+    return open_corpus("librispeech", options={"streaming": streaming, "allow_partial": True})
+
+
+def check_whole(corpus):
+    listed = corpus.utterances()
+    assert [u.id for u in listed] == [f"librispeech/{SPEAKERS[i]}-1240-{i:04d}" for i in range(N)]
+    assert listed[5].speaker == "librispeech/104"
+    assert listed[5].session == "librispeech/1240"
+    assert (listed[5].language, listed[5].text, listed[5].emotion) == ("en", "TEXT 5", None)
+    streamed = list(corpus.stream())
+    assert [u for u, _ in streamed] == list(listed)
+    for i, (_, got) in enumerate(streamed):
+        np.testing.assert_allclose(got, sound(i), atol=1e-4)
+    for skip in (0, 1, 3, 8, 11, 12):
+        assert [u.id for u, _ in corpus.stream(skip)] == [u.id for u in listed[skip:]]
+    np.testing.assert_allclose(next(corpus.stream(7, max_duration_s=0.1))[1], sound(7)[:1600], atol=1e-4)
+
+
+def test_local_parquet(parquet):
+    corpus = open_corpus("librispeech", str(parquet), split="train.clean.100")
+    with pytest.warns(RepkitWarning, match="12 rows; expected 28539"):
+        corpus.utterances()
+    assert isinstance(corpus, Corpus)
+    check_whole(corpus)
+    for i in (11, 0, 6):
+        np.testing.assert_allclose(corpus.read(corpus.utterances()[i]), sound(i), atol=1e-4)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub_dataset_map_style_and_streamed(monkeypatch, parquet, streaming):
+    fake = Hub(monkeypatch, parquet)
+    corpus = librispeech(streaming)
+    with pytest.warns(RepkitWarning, match="12 rows; expected 28539"):
+        assert len(list(corpus.stream())) == N
+    check_whole(corpus)
+    assert fake.asked == [("openslr/librispeech_asr", "all", "train.clean.100", streaming, None, None)]
+    if streaming:
+        with pytest.raises(DataError, match="is streamed.*streaming = false"):
+            corpus.read(corpus.utterances()[0])
+    else:
+        np.testing.assert_allclose(corpus.read(corpus.utterances()[4]), sound(4), atol=1e-4)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_cut_copy_on_the_hub_is_refused(monkeypatch, parquet, streaming):
+    Hub(monkeypatch, parquet)
+    with pytest.raises(DataError, match="12 rows; expected 28539.*allow_partial = true"):
+        list(open_corpus("librispeech", options={"streaming": streaming}).stream())
+
+
+def test_fall_back_to_the_converted_branch(monkeypatch, parquet):
+    script = RuntimeError("Dataset scripts are no longer supported, but found librispeech_asr.py")
+    files = [f"all/train.clean.100/000{i}.parquet" for i in range(2)]
+    fake = Hub(monkeypatch, parquet, script, ["all/test.clean/0000.parquet", *files])
+    corpus = librispeech(True)
+    with pytest.warns(RepkitWarning) as caught:
+        streamed = list(corpus.stream())
+    notes = [str(w.message) for w in caught]
+    assert notes[0].endswith("read from the hub's parquet branch refs/convert/parquet")
+    assert "12 rows; expected 28539" in notes[1]
+    assert len(streamed) == N
+    np.testing.assert_allclose(streamed[11][1], sound(11), atol=1e-4)
+    plain, listing, converted = fake.asked[:3]
+    assert plain[0] == "openslr/librispeech_asr"
+    assert listing == ("list", "openslr/librispeech_asr")
+    base = "hf://datasets/openslr/librispeech_asr@refs%2Fconvert%2Fparquet/"
+    assert converted[5] == {"train.clean.100": [base + file for file in files]}
+
+
+def test_partial_copies_are_refused_unless_asked_for(monkeypatch, tmp_path):
+    write(tmp_path / "release2" / "partial-train" / "0000.parquet", 0, 4)
+    Hub(monkeypatch, tmp_path, RuntimeError("no scripts"), ["release2/partial-train/0000.parquet"])
+    with pytest.raises(DataError) as caught:
+        load_hub("LIUM/tedlium", "release2", "train", None, True, False)
+    text = str(caught.value)
+    assert "RuntimeError: no scripts" in text
+    assert "only a partial copy of release2/train" in text
+    assert "--corpus tedlium=PATH (train/sph/<talk>.sph and train/stm/<talk>.stm)" in text
+    assert "https://www.openslr.org/19" in text
+    dataset, note = load_hub("LIUM/tedlium", "release2", "train", None, True, True)
+    assert sum(1 for _ in dataset.select_columns(["id"])) == 4
+    assert "PARTIAL" in note
+
+
+def test_when_nothing_can_be_had_every_reason_is_told(monkeypatch, tmp_path):
+    fake = Hub(monkeypatch, tmp_path, ConnectionError("offline"), ConnectionError("still offline"))
+    with pytest.raises(DataError) as caught:
+        open_corpus("librispeech").utterances()
+    assert len(caught.value.problems) == 2
+    assert "ConnectionError: still offline" in str(caught.value)
+    assert "librispeech=PATH (train-clean-100/<speaker>" in str(caught.value)
+    # a revision that was asked for is never replaced by another one
+    fake.asked.clear()
+    with pytest.raises(DataError):
+        open_corpus("librispeech", options={"revision": "abc"}).utterances()
+    assert [asked[0] for asked in fake.asked] == ["openslr/librispeech_asr"]
+
+
+def test_presets_know_their_splits(monkeypatch):
+    corpus = open_corpus("tedlium", split="release1.train")
+    assert (corpus.config.id, corpus.config.config, corpus.config.split) == ("LIUM/tedlium", "release1", "train")
+    assert corpus.config.expected_rows == 56803
+    assert open_corpus("tedlium").config.expected_rows == 92973
+    assert open_corpus("librispeech", split="train.100").config.config == "clean"
+    with pytest.raises(UsageError, match="did you mean 'train.clean.100'"):
+        open_corpus("librispeech", split="train-clean-100x")
+
+
+def test_labelled_dataset_with_a_column_map_and_class_names(tmp_path):
+    features = datasets.Features(
+        {
+            **FEATURES,
+            "major": datasets.ClassLabel(names=["angry", "Glad", "neutral"]),
+            "EmoAct": datasets.Value("float64"),
+            "sex": datasets.Value("string"),
+        }
+    )
+    more = {"major": [0, 1, 2] * 4, "EmoAct": [1.0, 3.0, 7.0] * 4, "sex": ["F"] * N}
+    path = write(tmp_path / "train.parquet", features=features, **more)
+    options = {"columns": {"emotion": "major", "arousal": "EmoAct"}, "rating_range": (1, 7), "language": "en"}
+    listed = open_corpus("mine", str(path), options=options).utterances()
+    assert [u.emotion for u in listed[:3]] == ["anger", "happiness", "neutral"]
+    assert [u.arousal for u in listed[:3]] == pytest.approx([1.0, 1 + 4 / 3, 5.0])
+    assert (listed[0].gender, listed[0].language) == ("female", "en")
+    with pytest.raises(DataError) as caught:
+        open_corpus("mine", str(path), options={**options, "rating_range": (1, 5)}).utterances()
+    assert "row 2: EmoAct is 7.0; expected a rating from 1 to 5" in str(caught.value)
+    with pytest.raises(DataError, match="columns.emotion = 'mayor': no such column; did you mean 'major'"):
+        open_corpus("mine", str(path), options={"columns": {"emotion": "mayor"}}).utterances()
+    with pytest.raises(UsageError, match="no such role 'mood'"):
+        open_corpus("mine", str(path), options={"columns": {"mood": "major"}})
+
+
+def test_bad_audio_in_a_row_is_handed_out_and_other_rows_come(tmp_path):
+    data = rows(0, 3)
+    data["audio"][1] = {"bytes": flac(1)[:200], "path": "cut.flac"}
+    data["audio"][2] = {"bytes": None, "path": None}
+    pq.write_table(pa.table(data, schema=FEATURES.arrow_schema), tmp_path / "train.parquet")
+    got = [sound for _, sound in HubCorpus(HubCorpus.Config(name="x", path=tmp_path)).stream()]
+    assert isinstance(got[0], np.ndarray)
+    assert isinstance(got[1], BadAudioError)
+    assert "x/103-1240-0001 (cut.flac)" in str(got[1])
+    assert isinstance(got[2], BadAudioError)
+
+
+def test_ids_that_stand_twice_and_damaged_files(tmp_path):
+    write(tmp_path / "train-00000-of-00002.parquet", 0, 3)
+    write(tmp_path / "train-00001-of-00002.parquet", 2, 4)
+    with pytest.raises(DataError, match="1 problem"):
+        open_corpus("x", str(tmp_path)).utterances()
+    (tmp_path / "train-00001-of-00002.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match="could not be read as parquet"):
+        open_corpus("x", str(tmp_path)).utterances()
+
+
+def test_splits_of_local_parquet(tmp_path):
+    write(tmp_path / "data" / "train-00000-of-00001.parquet", 0, 3)
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", 3, 4)
+    assert len(open_corpus("x", str(tmp_path), split="test").utterances()) == 1
+    with pytest.raises(DataError, match="splits test, train; expected one split"):
+        open_corpus("x", str(tmp_path)).utterances()
+    with pytest.raises(DataError, match="did you mean 'test'"):
+        open_corpus("x", str(tmp_path), split="tests").utterances()
+    write(tmp_path / "other" / "partial-dev" / "0000.parquet", 0, 3)
+    with pytest.raises(DataError, match="partial copy"):
+        open_corpus("x", str(tmp_path), split="dev", options={"config": "other"}).utterances()
+    options = {"config": "other", "allow_partial": True}
+    assert len(open_corpus("x", str(tmp_path), split="dev", options=options).utterances()) == 3
+
+
+def test_fingerprint_of_local_parquet_follows_its_files(tmp_path):
+    write(tmp_path / "a" / "train.parquet", 0, 3)
+    write(tmp_path / "b" / "train.parquet", 0, 3)
+    write(tmp_path / "c" / "train.parquet", 0, 4)
+    prints = [open_corpus("x", str(tmp_path / folder)).fingerprint() for folder in "abc"]
+    assert prints[0] == prints[1] != prints[2]

@@ -1,0 +1,95 @@
+"""Recipes: strict, all problems at once, extends, --set."""
+
+import pytest
+
+from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
+from repkit.config.load import assign, merge, parse_assignment, read_tables
+from repkit.errors import RecipeError, UsageError
+
+
+def write(folder, text, name="mine"):
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_every_shipped_recipe_loads_and_its_first_line_is_its_command(repo_root):
+    kinds = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe}
+    paths = sorted((repo_root / "recipes").glob("*.toml"))
+    assert len(paths) >= 8
+    for path in paths:
+        command = read_tables(str(path))["command"]
+        resolved = load_recipe(kinds[command], str(path))
+        assert resolved.name == path.stem
+        assert path.read_text().startswith(f"# repkit {command} --recipe {path.stem}")
+
+
+def test_all_problems_are_told_at_once_with_suggestions(tmp_path):
+    path = write(tmp_path, 'name = "x"\nseds = [1]\nseeds = [1, "two"]\n[training]\nepochs = 0\nlearning_rte = 1\n')
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(SerRecipe, path)
+    problems = "\n".join(caught.value.problems)
+    assert "seds: unknown key; did you mean 'seeds'?" in problems
+    assert "seeds.1: got 'two'" in problems
+    assert "training.epochs: got 0" in problems
+    assert "training.learning_rte: unknown key" in problems
+    assert caught.value.exit_code == 2
+
+
+def test_set_takes_typed_values_and_words():
+    assert parse_assignment("training.learning_rate=1e-4") == (["training", "learning_rate"], 1e-4)
+    assert parse_assignment("seeds=[1, 2]") == (["seeds"], [1, 2])
+    assert parse_assignment("labels.map=own") == (["labels", "map"], "own")
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        parse_assignment("training.epochs")
+
+
+def test_set_reaches_into_lists_and_refuses_values():
+    tables = {"objectives": [{"name": "multi_view", "alpha": 0.2}], "name": "x"}
+    assign(tables, ["objectives", "0", "alpha"], 0.3)
+    assert tables["objectives"][0]["alpha"] == 0.3
+    with pytest.raises(UsageError, match="is no index of a list of 1"):
+        assign(tables, ["objectives", "1", "alpha"], 0.3)
+    with pytest.raises(UsageError, match="name is a value, not a table"):
+        assign(tables, ["name", "first"], 1)
+
+
+def test_extends_lays_over_and_another_component_replaces_the_whole_table():
+    base = {"protocol": {"name": "a", "k": 3}, "training": {"epochs": 5, "batch_size": 2}}
+    over = {"protocol": {"name": "b"}, "training": {"epochs": 9}}
+    assert merge(base, over) == {"protocol": {"name": "b"}, "training": {"epochs": 9, "batch_size": 2}}
+    assert merge(base, {"protocol": {"name": "a", "m": 1}})["protocol"] == {"name": "a", "k": 3, "m": 1}
+
+
+def test_extends_has_one_level_only(tmp_path):
+    write(tmp_path, 'extends = "neumann2019"\nname = "one"\n', "one")
+    path = write(tmp_path, 'extends = "one"\nname = "two"\n', "two")
+    with pytest.raises(RecipeError, match="only one level"):
+        load_recipe(SerRecipe, path)
+
+
+def test_a_recipe_of_another_command_is_refused():
+    with pytest.raises(RecipeError, match="is for `repkit pretrain-ae`, not for `repkit train-ser`"):
+        load_recipe(SerRecipe, "autoencoder")
+
+
+def test_unknown_recipes_are_explained():
+    with pytest.raises(RecipeError, match=r"did you mean 'neumann2019'\?"):
+        find_recipe("neuman2019")
+    with pytest.raises(RecipeError, match="it comes with repkit-dann"):
+        find_recipe("dann")
+    with pytest.raises(RecipeError, match="no such file"):
+        find_recipe("not_there.toml")
+    assert "neumann2019" in list_recipes()
+
+
+def test_broken_toml_names_line_and_column(tmp_path):
+    with pytest.raises(RecipeError, match="line 1, column"):
+        load_recipe(SerRecipe, write(tmp_path, "name = = 3"))
+
+
+def test_condition_rules(tmp_path):
+    path = write(tmp_path, 'name = "x"\n[[conditions]]\nname = "BL"\nembeddings = "e"\n')
+    with pytest.raises(RecipeError, match="not valid") as caught:
+        load_recipe(SerRecipe, path)
+    assert "BL is the baseline's" in caught.value.problems[0]

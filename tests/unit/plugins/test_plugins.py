@@ -1,0 +1,97 @@
+"""Discovery by metadata, loading by name, blame."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from repkit.errors import PluginError, RecipeError
+from repkit.plugins import GROUPS, build_config, components, discover, find, load
+
+
+class Dist:
+    version = "9.9"
+
+    def __init__(self, name):
+        self.name = name
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretend that further distributions are installed; returns a function that adds an entry point."""
+    points = []
+    real = discover.entry_points
+
+    def add(group, name, value, distribution="repkit-strange"):
+        point = EntryPoint(name, value, group)
+        vars(point).update(dist=Dist(distribution))
+        points.append(point)
+
+    monkeypatch.setattr(
+        discover, "entry_points", lambda group: [*real(group=group), *(p for p in points if p.group == group)]
+    )
+    return add
+
+
+def test_built_ins_are_registered_like_strangers_and_load():
+    for group in GROUPS:
+        for component in components(group):
+            if component.distribution == "repkit":
+                assert load(group, component.name) is not None
+    assert {c.name for c in components("repkit.frontends")} >= {"log_mel", "spectrogram", "kaldi_fbank"}
+
+
+def test_listing_imports_nothing(installed):
+    installed("repkit.models", "broken", "no_such_module_at_all:Thing")
+    assert "broken" in {c.name for c in components("repkit.models")}
+
+
+def test_a_broken_plugin_is_blamed_by_distribution(installed):
+    installed("repkit.models", "broken", "no_such_module_at_all:Thing")
+    with pytest.raises(
+        PluginError,
+        match=r"plugin repkit-strange 9.9 \(repkit.models: broken = no_such_module_at_all:Thing\) failed to import: ModuleNotFoundError",
+    ):
+        load("repkit.models", "broken")
+    assert load("repkit.models", "attentive_cnn").__name__ == "AttentiveCnn"
+
+
+def test_a_name_claimed_twice_is_an_error_that_names_both_and_can_be_chosen(installed):
+    installed("repkit.models", "attentive_cnn", "collections:OrderedDict")
+    with pytest.raises(PluginError, match=r"claimed by repkit .* and repkit-strange 9.9"):
+        find("repkit.models", "attentive_cnn")
+    assert find("repkit.models", "repkit-strange:attentive_cnn").distribution == "repkit-strange"
+    assert find("repkit.models", "repkit:attentive_cnn").distribution == "repkit"
+
+
+def test_an_unknown_name_is_explained():
+    with pytest.raises(PluginError, match=r"did you mean 'log_mel'\?"):
+        find("repkit.frontends", "log_mell")
+    with pytest.raises(PluginError, match="it comes with repkit-dann"):
+        find("repkit.objectives", "dann")
+
+
+def test_another_api_major_is_refused(installed):
+    installed("repkit.models", "old", f"{__name__}:Old")
+    with pytest.raises(PluginError, match=r"built for API 2.0; this repkit offers 1.0"):
+        load("repkit.models", "old")
+
+
+class Old:
+    api_version = (2, 0)
+
+
+def test_plugins_can_be_switched_off(installed, monkeypatch):
+    installed("repkit.models", "other", "collections:OrderedDict")
+    monkeypatch.setenv("REPKIT_PLUGINS", "none")
+    assert {c.distribution for c in components("repkit.models")} == {"repkit"}
+    monkeypatch.setenv("REPKIT_PLUGINS", "repkit-strange")
+    assert {c.distribution for c in components("repkit.models")} == {"repkit", "repkit-strange"}
+
+
+def test_settings_are_checked_all_at_once():
+    log_mel = load("repkit.frontends", "log_mel")
+    with pytest.raises(RecipeError) as caught:
+        build_config(log_mel, {"band": 26, "shift_s": "fast"}, "frontend")
+    text = "\n".join(caught.value.problems)
+    assert "frontend.band: unknown key; did you mean 'bands'?" in text
+    assert "frontend.shift_s: got 'fast'" in text

@@ -1,0 +1,109 @@
+"""The stage-two loop on a problem whose course can be computed by hand."""
+
+import pytest
+import torch
+
+from repkit import api
+from repkit.config.schema import TrainingTable
+from repkit.errors import DataError
+from repkit.training.data import FoldData, RaggedTensor, TrainingData
+from repkit.training.loop import fit, predict
+
+
+class Bias(torch.nn.Module):
+    """Logits are a single parameter vector: plain gradient descent can be followed on paper."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, batch):
+        n = len(batch.ids)
+        return api.Outputs({"emotion": self.bias.expand(n, 2)}, self.bias.expand(n, 2))
+
+
+class CrossEntropy(torch.nn.Module):
+    def forward(self, outputs, batch, progress):
+        self.seen = [*getattr(self, "seen", []), progress]
+        return {"emotion": torch.nn.functional.cross_entropy(outputs.logits["emotion"], batch.targets["emotion"])}
+
+
+def data(targets=(0, 0, 0, 1)):
+    n = len(targets)
+    frames = RaggedTensor(torch.zeros(n, 1), torch.arange(n + 1))
+    return FoldData(TrainingData([f"c/{i}" for i in range(n)], frames, {"emotion": torch.tensor(targets)}))
+
+
+def run(epochs=2, batch_size=4, uars=None, dev=True, objective=None, select_by="dev.uar", **settings):
+    model = Bias()
+    objective = objective or CrossEntropy()
+    values = iter(uars or [0.5] * epochs)
+    settings = {"optimiser": "sgd", "learning_rate": 1.0, **settings}
+    fitted = fit(
+        model,
+        {"ce": (objective, 1.0)},
+        data(),
+        torch.arange(4),
+        torch.arange(4) if dev else torch.arange(0),
+        TrainingTable(epochs=epochs, batch_size=batch_size, select_by=select_by, **settings),
+        seed=0,
+        score=lambda probabilities, indices: {"emotion": {"uar": next(values), "wa": 0.0}},
+    )
+    return fitted, objective
+
+
+def test_gradient_descent_by_hand():
+    # first step: p = (1/2, 1/2), gradient = p - mean one-hot (3/4, 1/4) = (-1/4, 1/4)
+    fitted, _ = run(epochs=1)
+    assert fitted.last["bias"].tolist() == pytest.approx([0.25, -0.25])
+    # the loss of epoch one is ln 2
+    assert fitted.history[0]["train_loss"] == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_the_best_dev_epoch_is_selected_and_the_last_is_kept_too():
+    fitted, _ = run(epochs=4, uars=[0.3, 0.9, 0.9, 0.4])
+    assert fitted.selected_epoch == 3  # of two equal ones the later
+    third, _ = run(epochs=3)
+    torch.testing.assert_close(fitted.selected["bias"], third.last["bias"])
+    assert not torch.equal(fitted.selected["bias"], fitted.last["bias"])
+
+
+@pytest.mark.parametrize("settings", [{"dev": False}, {"select_by": "last"}])
+def test_without_choice_the_last_epoch_is_selected(settings):
+    fitted, _ = run(epochs=3, uars=[0.9, 0.1, 0.1], **settings)
+    assert fitted.selected_epoch == 3
+    torch.testing.assert_close(fitted.selected["bias"], fitted.last["bias"])
+
+
+def test_progress_runs_from_zero_towards_one():
+    _, objective = run(epochs=2, batch_size=2)
+    assert objective.seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_terms_and_utterances():
+    class Broken(torch.nn.Module):
+        def forward(self, outputs, batch, progress):
+            return {"x": outputs.logits["emotion"].sum() * float("nan")}
+
+    with pytest.raises(DataError, match=r"epoch 1, batch 0: the loss is not finite \(ce.x nan\).*c/"):
+        run(objective=Broken())
+
+
+def test_gradient_clipping_bounds_the_step():
+    fitted, _ = run(epochs=1, gradient_clip_norm=0.1)
+    assert fitted.last["bias"].norm().item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_predictions_come_back_in_the_order_asked_for():
+    class Echo(torch.nn.Module):
+        def forward(self, batch):
+            value = batch.frames[:, 0, :1]
+            return api.Outputs({"emotion": torch.cat([value, -value], 1)}, value)
+
+    lengths = torch.tensor([3, 1, 2])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    frames = RaggedTensor(torch.tensor([[1.0]] * 3 + [[2.0]] + [[3.0]] * 2), offsets)
+    fold = FoldData(TrainingData(["a", "b", "c"], frames, {"emotion": torch.zeros(3, dtype=torch.int64)}))
+    probabilities, shared = predict(Echo(), fold, torch.tensor([2, 0, 1]), batch_size=2)
+    assert shared[:, 0].tolist() == [3, 1, 2]
+    torch.testing.assert_close(probabilities["emotion"][:, 0], torch.sigmoid(2 * torch.tensor([3.0, 1, 2])))
