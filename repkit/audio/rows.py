@@ -173,7 +173,8 @@ class DatasetRows:
     def label(self, column: str, value: Any) -> Any:
         """Return the name behind a class number, or the value itself."""
         feature = self._features.get(column)
-        return feature.int2str(value) if hasattr(feature, "int2str") and isinstance(value, int) else value
+        known = feature is not None and hasattr(feature, "int2str") and isinstance(value, int)
+        return feature.int2str(value) if feature is not None and known else value
 
 
 def _published_rows(dataset: Any) -> int | None:

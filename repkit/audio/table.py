@@ -89,7 +89,7 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     rows = []
     for row in reader:
         values = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
-        if row.get(None):  # type: ignore[call-overload]  # DictReader keeps surplus cells under None
+        if row.get(None):  # DictReader keeps surplus cells under None
             values[_SURPLUS] = "more cells than the header has"
         if any(values.values()):
             rows.append((reader.line_num, values))

@@ -201,7 +201,8 @@ def _gate(times: np.ndarray, starts: np.ndarray, ends: np.ndarray, heights: np.n
     ramp = 136  # samples on either side; consonants are at least 288 long, so that ramps never meet
     places = np.stack([starts - ramp, starts + ramp, ends - ramp, ends + ramp], axis=1)
     levels = np.multiply.outer(np.broadcast_to(heights, starts.shape), np.array([0.0, 1.0, 1.0, 0.0]))
-    return np.interp(times, places.ravel(), levels.ravel(), left=0.0, right=0.0)
+    done: np.ndarray = np.interp(times, places.ravel(), levels.ravel(), left=0.0, right=0.0)
+    return done
 
 
 def _glottis(pitch_hz: np.ndarray, tilt: float) -> np.ndarray:
@@ -216,7 +217,8 @@ def _glottis(pitch_hz: np.ndarray, tilt: float) -> np.ndarray:
     # two poles; the nearer they are to 1 the darker the voice. 3 dB per octave of tilt halve the distance
     pole = 1 - float(np.clip(0.16 * 2 ** (tilt / 3), 0.02, 0.9))
     flow = signal.lfilter([1.0, -1.0], [1.0, -2 * pole, pole * pole], pulses)
-    return flow / (np.std(flow) + 1e-9)
+    done: np.ndarray = flow / (np.std(flow) + 1e-9)
+    return done
 
 
 @lru_cache(maxsize=4096)
@@ -257,4 +259,5 @@ def record(
     heard = signal.sosfilt(_channel(style.low_hz, style.high_hz), wet + noise)
     level = style.level_db + 1.0 * spread * random.standard_normal()
     heard = heard * 10 ** (level / 20)
-    return np.clip(heard, -0.999, 0.999).astype(np.float32)
+    done: np.ndarray = np.clip(heard, -0.999, 0.999).astype(np.float32)
+    return done

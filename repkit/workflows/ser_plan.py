@@ -206,7 +206,7 @@ def audit_plan(
 ) -> tuple[str, ...]:
     """Refuse leaking folds and return what else a reader of the scores must know."""
     heard = {
-        c.name: sorted({speaker for s in c.stores.values() for speaker in s.spec.source.get("speakers", ())})
+        c.name: sorted({speaker for s in c.stores.values() for speaker in s.spec.source.get("speakers") or ()})
         for c in conditions
     }
     mode = recipe.normalisation.mode

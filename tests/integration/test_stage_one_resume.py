@@ -79,7 +79,7 @@ def run_to_end(work, out):
 
 
 run_to_end(train, folder / "ae-whole")
-for out, number, times in (("ae-killed", signal.SIGKILL, 8), ("ae-int", signal.SIGINT, 1), ("ae-term", signal.SIGTERM, 1)):
+for out, number, times in (("ae-killed", signal.SIGKILL, 6), ("ae-int", signal.SIGINT, 1), ("ae-term", signal.SIGTERM, 1)):
     out = folder / out
     ends = []
     for _ in range(times):

@@ -1,0 +1,194 @@
+"""Make docs/results/neumann2019.md: Neumann & Vu 2019 on four small corpora, with the controls beside every claim.
+
+    python docs/results/neumann2019.py --data FOLDER --work FOLDER
+
+FOLDER of the data holds emodb, emovo, ravdess, urdu and librispeech, each with a metadata.csv. Every step is one repkit
+command, printed before it runs; a step that is done is not done again, so the script can be stopped and started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+CORPORA = ("emodb", "emovo", "ravdess", "urdu")
+# about 220 updates each, so that the encoders differ in what they heard and not in how long they learnt
+PRETRAIN = {
+    "ae-librispeech": ("autoencoder", "librispeech", 16),
+    "ae-librispeech-blind": ("autoencoder_blind", "librispeech", 16),
+    "ae-emodb": ("autoencoder", "emodb", 28),
+    "ae-emovo": ("autoencoder", "emovo", 25),
+    "ae-ravdess": ("autoencoder", "ravdess", 10),
+    "ae-urdu": ("autoencoder", "urdu", 37),
+}
+SER_EPOCHS = 30
+
+
+def commands(data: str) -> list[list[str]]:
+    """Return every repkit command in order."""
+    steps = [
+        [
+            "pretrain-ae",
+            "--recipe",
+            recipe,
+            "--corpus",
+            f"{corpus}={data}/{corpus}",
+            "--out",
+            f"runs/{name}",
+            "--set",
+            f"training.epochs={epochs}",
+        ]
+        for name, (recipe, corpus, epochs) in PRETRAIN.items()
+    ]
+    for corpus in CORPORA:
+        encoders = [f"runs/ae-{corpus}", "runs/ae-librispeech", "runs/ae-librispeech-blind"]
+        for encoder in [*encoders, "untrained:runs/ae-librispeech", "statistics:runs/ae-librispeech"]:
+            steps.append(
+                ["embed", "--encoder", encoder, "--corpus", f"{corpus}={data}/{corpus}", "--out", "embeddings"]
+            )
+    for corpus in CORPORA:
+        conditions = {
+            "C": f"ae-{corpus}",
+            "Li": "ae-librispeech",
+            "Li-blind": "ae-librispeech-blind",
+            "untrained": "untrained-ae-librispeech",
+            "statistics": "statistics-ae-librispeech",
+        }
+        given = [
+            text for name, folder in conditions.items() for text in ("--embeddings", f"{name}=embeddings/{folder}")
+        ]
+        steps.append(
+            [
+                "train-ser",
+                "--recipe",
+                "neumann2019",
+                "--corpus",
+                f"{corpus}={data}/{corpus}",
+                *given,
+                "--set",
+                f"training.epochs={SER_EPOCHS}",
+            ]
+        )
+    return steps
+
+
+def run(steps: list[list[str]], work: Path, only: str | None) -> None:
+    """Run the steps in the work folder; a finished train-ser run is not repeated."""
+    for step in steps:
+        if only and step[0] != only:
+            continue
+        if step[0] == "train-ser" and any(_is_done(r, step) for r in (work / "runs").glob("neumann2019/*")):
+            continue
+        print("$ repkit " + shlex.join(step), flush=True)  # noqa: T201 - a script tells what it does
+        subprocess.run([sys.executable, "-m", "repkit", *step], cwd=work, check=True)
+
+
+def _is_done(folder: Path, step: list[str]) -> bool:
+    status = folder / "status.json"
+    return (
+        status.exists()
+        and json.loads(status.read_text())["state"] == "done"
+        and shlex.join(step) in (folder / "command.txt").read_text()
+    )
+
+
+def stage_one_table(work: Path) -> list[str]:
+    """Return the rows on how the autoencoders learnt and whether their decoder uses the vector."""
+    rows = [
+        "| run | heard | updates | minutes | dev RMSE, own vector | another's | zeros | copying the previous frame | another's / own |",
+        "|:--|:--|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, (_, corpus, _) in PRETRAIN.items():
+        found = json.loads((work / "runs" / name / "results.json").read_text())
+        use = found["vector_use"]
+        hours = found["provenance"]["corpora"][0]["hours"]
+        rows.append(
+            f"| {name} | {corpus}, {hours:.2f} h | {found['updates']} | {found['training_seconds'] / 60:.0f} | {use['own']:.4f} | {use['another']:.4f} "
+            f"| {use['zeros']:.4f} | {use['copy_previous']:.4f} | {use['another_over_own']:.2f} |"
+        )
+    return rows
+
+
+def verdicts(runs: dict[str, Path]) -> list[str]:
+    """Return one plain sentence per corpus and vector: against the baseline and against both controls."""
+    lines = []
+    for corpus, folder in runs.items():
+        results = json.loads((folder / "results.json").read_text())
+        found = [d for d in results["differences"] if d["view"] == "emotion" and d["checkpoint"] == "selected"]
+        for condition in ("C", "Li", "Li-blind"):
+            parts = []
+            for other in ("BL", "untrained", "statistics"):
+                d = next(d for d in found if d["condition"] == condition and d["against"] == other)
+                parts.append(
+                    f"against {other} {100 * d['difference']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}] ({d['verdict']})"
+                )
+            lines.append(f"- **{corpus}, {condition}**: " + "; ".join(parts) + ".")
+    return lines
+
+
+def page(data: str, work: Path, steps: list[list[str]]) -> str:
+    """Return the whole page."""
+    from repkit.report.compare import compare_runs
+
+    runs = {}
+    for folder in sorted((work / "runs" / "neumann2019").iterdir()):
+        protocol = json.loads((folder / "protocol.json").read_text())
+        if json.loads((folder / "status.json").read_text())["state"] == "done":
+            runs[next(iter(protocol["parts"]["corpora"]))] = folder
+    runs = {corpus: runs[corpus] for corpus in CORPORA if corpus in runs}
+    seconds = {corpus: json.loads((folder / "status.json").read_text())["seconds"] for corpus, folder in runs.items()}
+    environment = json.loads((next(iter(runs.values())) / "environment.json").read_text())
+    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    intro = (Path(__file__).parent / "neumann2019_intro.md").read_text(encoding="utf-8")
+    parts = [
+        intro.rstrip(),
+        "## Stage one: does the decoder use the vector?",
+        "\n".join(stage_one_table(work)),
+        "Error on speech of held-out speakers when the decoder is given the utterance's own vector, another utterance's, or zeros. "
+        "Where another's vector does as well as one's own, the reconstruction error says nothing about the vector.",
+        "## Stage two: UAR",
+        compare_runs(list(runs.values())).rstrip(),
+        "## Does the vector help, and more than its controls?",
+        "Points of pooled UAR with the 95 % interval of a paired bootstrap over speakers; `helps` needs the whole interval above zero and "
+        "p < 0.05 by sign flips over speakers, `cannot tell` is printed where the interval spans zero or fewer than six speakers were tested.",
+        "\n".join(verdicts(runs)),
+        "## Commands",
+        "```\n" + "\n".join("repkit " + shlex.join(step).replace(data, "DATA") for step in steps) + "\n```",
+        "Wall time of stage two, three seeds, "
+        + f"{environment['cores']} processes: "
+        + ", ".join(f"{corpus} {value / 60:.0f} min" for corpus, value in seconds.items())
+        + " (other work ran on the machine at the same time; no speed claim).",
+        f"Environment: repkit {environment['repkit']}, Python {environment['python']}, {versions}.",
+        "This page was written by `python docs/results/neumann2019.py --data DATA --work WORK`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Run all steps, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", default=os.environ.get("REPKIT_REAL_DATA", "../shared/data"), help="folder of the corpora"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for runs and embeddings")
+    parser.add_argument("--only", help="run only this repkit command, and write no page")
+    parser.add_argument("--page-only", action="store_true", help="write the page from finished runs")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    data = str(Path(arguments.data).resolve()) if not (arguments.work / arguments.data).exists() else arguments.data
+    steps = commands(data)
+    if not arguments.page_only:
+        run(steps, arguments.work, arguments.only)
+    if not arguments.only:
+        out = Path(__file__).with_suffix(".md")
+        out.write_text(page(data, arguments.work, steps), encoding="utf-8")
+        print(out)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
