@@ -131,6 +131,31 @@ def verdicts(runs: dict[str, Path]) -> list[str]:
     return lines
 
 
+def summary(runs: dict[str, Path]) -> list[str]:
+    """Return how often each vector was shown to help or hurt, counted over the corpora."""
+    counts: dict[tuple[str, str], list[str]] = {}
+    for folder in runs.values():
+        for d in json.loads((folder / "results.json").read_text())["differences"]:
+            if d["view"] == "emotion" and d["checkpoint"] == "selected":
+                counts.setdefault((d["condition"], d["against"]), []).append(d["verdict"])
+    rows = ["| vector | against | helps | hurts | does not help | cannot tell |", "|:--|:--|--:|--:|--:|--:|"]
+    for (condition, against), found in counts.items():
+        numbers = [found.count(verdict) for verdict in ("helps", "hurts", "does not help", "cannot tell")]
+        rows.append(f"| {condition} | {against} | " + " | ".join(str(n) for n in numbers) + " |")
+    beaten = [
+        c
+        for c in ("C", "Li", "Li-blind")
+        if all(v == "helps" for o in ("untrained", "statistics") for v in counts[c, o])
+    ]
+    closing = (
+        f"Shown to help more than both controls on every corpus: {', '.join(beaten)}."
+        if beaten
+        else "No trained vector is shown to help more than both of its controls on every corpus: at this size, nothing on this page "
+        "says that training the autoencoder is worth it."
+    )
+    return [*rows, "", closing]
+
+
 def page(data: str, work: Path, steps: list[list[str]]) -> str:
     """Return the whole page."""
     from repkit.report.compare import compare_runs
@@ -146,7 +171,7 @@ def page(data: str, work: Path, steps: list[list[str]]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     intro = (Path(__file__).parent / "neumann2019_intro.md").read_text(encoding="utf-8")
     parts = [
-        intro.rstrip(),
+        intro.rstrip().replace("{ser_epochs}", str(SER_EPOCHS)),
         "## Stage one: does the decoder use the vector?",
         "\n".join(stage_one_table(work)),
         "Error on speech of held-out speakers when the decoder is given the utterance's own vector, another utterance's, or zeros. "
@@ -156,6 +181,8 @@ def page(data: str, work: Path, steps: list[list[str]]) -> str:
         "## Does the vector help, and more than its controls?",
         "Points of pooled UAR with the 95 % interval of a paired bootstrap over speakers; `helps` needs the whole interval above zero and "
         "p < 0.05 by sign flips over speakers, `cannot tell` is printed where the interval spans zero or fewer than six speakers were tested.",
+        f"Number of corpora (of {len(runs)}) on which:",
+        "\n".join(summary(runs)),
         "\n".join(verdicts(runs)),
         "## Commands",
         "```\n" + "\n".join("repkit " + shlex.join(step).replace(data, "DATA") for step in steps) + "\n```",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,34 +56,32 @@ def train_ser(
         _show_plan(resolved, corpora, workers)
         return
     from repkit.cli.job_table import JobTable, showing
+    from repkit.training.executors import Event
     from repkit.workflows.train_ser import train_ser as work
 
     screen = console()
-    with interruptible("frames and finished jobs are kept"), counting("log-Mel frames of") as on_frames:
-        stage: dict[str, Any] = {}
+    with interruptible("frames and finished jobs are kept"), ExitStack() as shown:
+        on_frames = shown.enter_context(counting("log-Mel frames of"))
+        table: list[Callable[[Event], None]] = []
 
         def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
+            shown.close()  # a terminal shows one live display at a time
             _announce(screen, plan, run, resumed, n_done)
             totals = Counter(job.condition for job in plan.jobs)
             done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
-            stage["show"] = showing(JobTable(dict(totals), dict(done), resolved.training.epochs))
-            stage["tell"] = stage["show"].__enter__()
+            table.append(shown.enter_context(showing(JobTable(dict(totals), dict(done), resolved.training.epochs))))
 
-        try:
-            run = work(
-                resolved,
-                corpora,
-                recipe_text=find_recipe(recipe).read_text(encoding="utf-8"),
-                root=runs,
-                workers=workers,
-                on_bad_audio=on_bad_audio,
-                on_frames=on_frames,
-                on_start=on_start,
-                on_event=lambda event: stage["tell"](event),
-            )
-        finally:
-            if "show" in stage:
-                stage["show"].__exit__(None, None, None)
+        run = work(
+            resolved,
+            corpora,
+            recipe_text=find_recipe(recipe).read_text(encoding="utf-8"),
+            root=runs,
+            workers=workers,
+            on_bad_audio=on_bad_audio,
+            on_frames=on_frames,
+            on_start=on_start,
+            on_event=lambda event: table[0](event),
+        )
     _show_results(run)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from repkit.api import Corpus, Frontend
 from repkit.errors import BadAudioError, DataError
+from repkit.runs.directory import cache_root
 from repkit.store import Store, StoreSpec, StoreWriter, open_store
 
 OnBadAudio = Literal["stop", "skip"]
@@ -32,6 +34,43 @@ def frames_spec(
         corpus_fingerprint=corpus.fingerprint(),
         source={**frontend.convention(), "max_duration_s": max_duration_s},
         frame_shift_s=frontend.frame_shift_s,
+    )
+
+
+def cached_frames(
+    corpus: Corpus,
+    frontend: Frontend,
+    *,
+    cache: Path | None = None,
+    on_bad_audio: OnBadAudio = "stop",
+    max_duration_s: float | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    progress: Callable[[int, float], None] | None = None,
+) -> Store:
+    """Return the frames of a corpus from the cache, where they are made if they are not there yet.
+
+    Args:
+        corpus: where the sound comes from.
+        frontend: waveforms to frames.
+        cache: folder of the cache, None for `repkit.runs.directory.cache_root`.
+        on_bad_audio: see `extract_frames`.
+        max_duration_s: see `extract_frames`.
+        dtype: see `extract_frames`.
+        progress: see `extract_frames`.
+
+    Raises:
+        DataError, StoreError: see `extract_frames`.
+    """
+    spec = frames_spec(corpus, frontend, max_duration_s=max_duration_s, dtype=dtype)
+    folder = (cache or cache_root()) / "frames" / f"{corpus.name}-{spec.fingerprint[:16]}"
+    return extract_frames(
+        corpus,
+        frontend,
+        folder,
+        on_bad_audio=on_bad_audio,
+        max_duration_s=max_duration_s,
+        dtype=dtype,
+        progress=progress,
     )
 
 

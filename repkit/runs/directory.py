@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from repkit.errors import DataError, UsageError
-from repkit.runs.atomic import write_json_atomic
+from repkit.errors import DataError, RepkitError, UsageError
+from repkit.runs.atomic import disk_full_message, is_disk_full, sync_folder, write_json_atomic
 
 
 def canonical_hash(value: object) -> str:
@@ -79,7 +79,7 @@ class RunDirectory:
         write_json_atomic(self.path / name, value)
 
     def set_status(self, state: str, **facts: object) -> None:
-        """Record running, done or failed."""
+        """Record running, done, failed or interrupted."""
         self.write("status.json", {"state": state, "time": utc_now(), **facts})
 
     def log(self, event: str, **facts: object) -> None:
@@ -105,13 +105,37 @@ def publish_job_folder(temporary: Path, final: Path) -> None:
     for path in sorted(temporary.iterdir()):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-    temporary.rename(final)
+    try:
+        temporary.rename(final)
+    except OSError:
+        if not final.exists():
+            raise
+        # the last act of a process of a killed run that was started again meanwhile; its job is the same as ours
+        shutil.rmtree(temporary)
+    sync_folder(final.parent)
 
 
 def sweep(root: Path) -> None:
     """Delete job folders that a killed process left unfinished."""
     for folder in root.glob("jobs/*/*/*.tmp.*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def room_on_disk(path: Path) -> Iterator[None]:
+    """Turn any library's word for a full disk into one error that names the path, the space and the remedy.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    try:
+        yield
+    except RepkitError:
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise DataError(disk_full_message(path, "finished jobs are kept")) from error
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from repkit.api import Config
 class PretrainConfig(Config):
     """Everything that decides what `pretrain-ae` learns; the defaults are the paper's where the paper states one.
 
-    Two presets (`PRESETS`): ``default`` hears whole utterances, long ones in pieces of at most `chunk_s`; ``paper``
-    cuts or zero-pads each to 7.5 s as Neumann and Vu (2019) do, so that the tail of longer ones is never heard.
+    The defaults hear whole utterances, long ones in pieces of at most `chunk_s`. Recipe ``autoencoder_paper`` cuts or
+    zero-pads each to 7.5 s as Neumann and Vu (2019) do, so that the tail of longer ones is never heard.
 
     Attributes:
         frontend: name in the group ``repkit.frontends``.
@@ -97,12 +97,6 @@ class PretrainConfig(Config):
             settings["fixed_length_s"] = self.fixed_length_s
         return {"name": self.frontend, "settings": settings}
 
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {"fixed_length_s": 7.5, "chunks": "truncate"},
-}
-"""Settings by preset name; what a user sets besides wins."""
 
 OPERATIONAL = ("checkpoint_every_s", "checkpoint_every_steps", "ram_budget_gb")
 """Settings that change no result, so that a run may be resumed with others."""

@@ -34,7 +34,7 @@ from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.reporter import Progress, Reporter
-from repkit.stage_one.settings import PRESETS, PretrainConfig
+from repkit.stage_one.settings import PretrainConfig
 from repkit.training.checkpoint import (
     load_newest_checkpoint,
     pack_optimizer,
@@ -42,7 +42,7 @@ from repkit.training.checkpoint import (
     unpack_optimizer,
 )
 
-__all__ = ["PRESETS", "PretrainConfig", "pretrain", "resolve_precision"]
+__all__ = ["PretrainConfig", "pretrain", "resolve_precision"]
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

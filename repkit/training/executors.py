@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import Any, Literal, Protocol
 
 from repkit.errors import RepkitError
@@ -92,14 +95,12 @@ def _run_here(function: JobFunction, context: Any, jobs: Sequence[Hashable], on_
         on_event(Event("done", job, 0, summary))
 
 
-def _work(number: int, function: JobFunction, context: Any, todo: Any, events: Any, parent: int) -> None:
-    """Take jobs until there are none; the parent handles Ctrl-C for all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _work(number: int, function: JobFunction, context: Any, todo: Any, events: Any) -> None:
+    """Take jobs until there are none."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_process()
 
     def on_epoch(job: Hashable, epoch: int) -> None:
-        if os.getppid() != parent:  # the parent was killed: stop burning its cores
-            os._exit(1)
         events.put(Event("epoch", job, number, epoch))
 
     while True:
@@ -117,6 +118,24 @@ def _work(number: int, function: JobFunction, context: Any, todo: Any, events: A
             events.put(Event("done", job, number, summary))
 
 
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, however it ended: nobody waits for this process any more."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, which the parent answers for all; one that comes meanwhile is kept for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _run_in_processes(
     function: JobFunction, context: Any, jobs: Sequence[Hashable], n_workers: int, on_event: Callable[[Event], None]
 ) -> None:
@@ -130,17 +149,19 @@ def _run_in_processes(
     saved = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update(dict.fromkeys(saved, "1"))
     workers = [
-        spawn.Process(target=_work, args=(number, function, context, todo, events, os.getpid()), daemon=True)
+        spawn.Process(target=_work, args=(number, function, context, todo, events), daemon=True)
         for number in range(n_workers)
     ]
     try:
-        for worker in workers:
-            worker.start()
+        with _interrupts_held_back():
+            for worker in workers:
+                worker.start()
         _watch(workers, todo, events, len(jobs), on_event)
     finally:
         for name, value in saved.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
         _stop(workers)
+        todo.cancel_join_thread()  # else this process would wait at its end until someone takes the jobs that are left
 
 
 def _watch(workers: list[Any], todo: Any, events: Any, n_jobs: int, on_event: Callable[[Event], None]) -> None:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from repkit.api import Corpus
 from repkit.errors import UsageError
-from repkit.features.extract import extract_frames, frames_spec
-from repkit.runs.directory import cache_root
+from repkit.features.extract import cached_frames, frames_spec
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.reporter import Progress
@@ -60,18 +59,8 @@ def pretrain_ae(
     identity = run_identity(config, {name: spec.fingerprint for name, spec in specs.items()})
     if (done := finished_results(out, identity)) is not None:
         return done
-    frames = Path(cache or cache_root()) / "frames"
     # one process makes the frames, however long it takes; the others then find them
     with PartialState(cpu=config.device == "cpu", timeout=timedelta(days=7)).main_process_first():
-        stores = [
-            extract_frames(
-                corpus,
-                frontend,
-                frames / f"{corpus.name}-{specs[corpus.name].fingerprint[:16]}",
-                on_bad_audio=on_bad_audio,
-                **cut,
-            )
-            for corpus in corpora
-        ]
+        stores = [cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut) for corpus in corpora]
     utterances = [u for corpus in corpora for u in corpus.utterances()]
     return pretrain(stores, utterances, out, config, progress)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from repkit.api import MISSING, Corpus
-from repkit.features.extract import extract_frames
+from repkit.api import MISSING
+from repkit.errors import DataError, StoreError
+from repkit.features.extract import cached_frames
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
-from repkit.runs.directory import cache_root, canonical_hash
 from repkit.store import Store
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.workflows.ser_plan import SerPlan
@@ -37,24 +36,26 @@ def frame_stores(plan: SerPlan, on_bad_audio: str, progress: Progress) -> dict[s
         DataError: audio that cannot be used, all files at once, unless on_bad_audio is ``skip``.
     """
     frontend = build_frontend(plan)
-    stores = {}
+    stores: dict[str, Store] = {}
+    refused: list[DataError] = []
     for name, corpus in plan.corpora.items():
-        stores[name] = extract_frames(
-            corpus,
-            frontend,
-            frames_path(corpus, frontend, plan.recipe.max_duration_s),
-            on_bad_audio=on_bad_audio,
-            max_duration_s=plan.recipe.max_duration_s,
-            dtype="float16",
-            progress=lambda n, hours, name=name: progress(name, n, hours),
-        )
+        try:
+            stores[name] = cached_frames(
+                corpus,
+                frontend,
+                on_bad_audio=on_bad_audio,
+                max_duration_s=plan.recipe.max_duration_s,
+                progress=lambda n, hours, name=name: progress(name, n, hours),
+            )
+        except StoreError:
+            raise
+        except DataError as error:
+            refused.append(error)
+    if len(refused) > 1:  # all corpora are looked through before any is complained of
+        raise DataError("; ".join(e.message for e in refused), [line for e in refused for line in e.problems])
+    if refused:
+        raise refused[0]
     return stores
-
-
-def frames_path(corpus: Corpus, frontend: Any, max_duration_s: float | None) -> Path:
-    """Return where the frames of a corpus are cached, by content and settings."""
-    key = canonical_hash([corpus.fingerprint(), dict(frontend.convention()), max_duration_s])[:12]
-    return cache_root() / "frames" / f"{corpus.name}-{key}"
 
 
 def remove_left_out(plan: SerPlan, stores: dict[str, Store]) -> dict[str, str]:
@@ -106,9 +107,27 @@ def load_embeddings(plan: SerPlan) -> tuple[dict[str, torch.Tensor], dict[str, R
                 condition.stores[name].load([u.id for u in plan.utterances if u.corpus == name]).values
                 for name in plan.corpora
             ]
-            vectors[condition.name] = torch.from_numpy(np.concatenate(parts).astype(np.float32)).share_memory_()
+            vectors[condition.name] = torch.from_numpy(np.concatenate(parts).astype(np.float32))
         elif condition.fusion == "early":
             states[condition.name] = _tensors(_load_ragged(plan, condition.stores))
-            states[condition.name].values.share_memory_()
-            states[condition.name].offsets.share_memory_()
     return vectors, states
+
+
+def share(data: TrainingData, vectors: Mapping[str, torch.Tensor], states: Mapping[str, RaggedTensor]) -> None:
+    """Move all that the processes of a run read to shared memory, in place.
+
+    Raises:
+        DataError: there is not enough of it, as in a container with the usual 64 MB.
+    """
+    tensors = [*vectors.values(), *(tensor for s in states.values() for tensor in (s.values, s.offsets))]
+    try:
+        data.share_memory()
+        for tensor in tensors:
+            tensor.share_memory_()
+    except RuntimeError as error:
+        frames = data.frames.values
+        size = sum(t.numel() * t.element_size() for t in [frames, *tensors]) / 1e6
+        raise DataError(
+            f"/dev/shm: {error}; room for {size:.0f} MB was expected, which the processes share; "
+            "make it larger (docker run --shm-size) or use --workers 1"
+        ) from error

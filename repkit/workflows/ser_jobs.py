@@ -21,7 +21,7 @@ from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
-from repkit.runs.directory import RunDirectory, publish_job_folder, start_job_folder
+from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
 from repkit.training.loop import Fitted, fit, predict
@@ -57,7 +57,7 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
     """Train one model, predict its dev and test part, publish its folder; return its selected dev and last epoch.
 
     Raises:
-        DataError: the training diverged.
+        DataError: the training diverged, or the disk is full.
         PluginError: a component broke its contract.
     """
     recipe, fold = context.recipe, context.folds[job.fold]
@@ -81,7 +81,8 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
         _scorer(data, context.views),
         on_epoch,
     )
-    return _publish(context, job, model, fitted, data, parts)
+    with room_on_disk(context.run):
+        return _publish(context, job, model, fitted, data, parts)
 
 
 def task_of(context: SerContext, condition: str) -> TaskSpec:

@@ -11,7 +11,7 @@ from typing import Any
 from repkit.api import Corpus, Fold, Utterance
 from repkit.audio.label_maps import LabelMap, label_map
 from repkit.config.schema import Condition, SerRecipe
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError, PluginError, RecipeError, RepkitError, StoreError, UsageError
 from repkit.evaluation.audit import audit_folds
 from repkit.plugins import build_config, load
 from repkit.runs.directory import canonical_hash
@@ -55,6 +55,7 @@ class SerPlan:
         corpora: by name.
         utterances: those with a target in the first view, in the order of the corpora.
         dropped: why and how many utterances are not used.
+        left_out: utterances whose audio the embedding stores left out (only when bad audio is skipped), and why.
         labels: the label map.
         folds: train, dev, test.
         conditions: BL first.
@@ -67,6 +68,7 @@ class SerPlan:
     corpora: dict[str, Corpus]
     utterances: list[Utterance]
     dropped: dict[str, int]
+    left_out: dict[str, str]
     labels: LabelMap
     folds: list[Fold]
     conditions: list[ResolvedCondition]
@@ -105,11 +107,43 @@ def find_store(folder: Path, corpus: str) -> Path:
     )
 
 
-def resolve_conditions(recipe: SerRecipe, corpora: Sequence[str]) -> list[ResolvedCondition]:
-    """Open the stores of every condition.
+def check_components(recipe: SerRecipe) -> None:
+    """Validate the settings of every component that the recipe names, before any work is done.
 
     Raises:
-        DataError: a store is missing, damaged or of another shape than its siblings.
+        RecipeError: every wrong key and value at once.
+        PluginError: nothing but components that cannot be had is wrong.
+    """
+    tables = [
+        ("repkit.frontends", "frontend", recipe.frontend),
+        ("repkit.protocols", "protocol", recipe.protocol),
+        ("repkit.models", "model", recipe.model),
+        *(("repkit.objectives", f"objectives.{i}", table) for i, table in enumerate(recipe.objectives)),
+    ]
+    errors: list[RepkitError] = []
+    for group, where, table in tables:
+        try:
+            build_config(load(group, table.name), table.settings, where)
+        except RepkitError as error:
+            errors.append(error)
+    problems = [line for error in errors for line in error.problems or [error.message]]
+    if len(errors) == 1 and isinstance(errors[0], PluginError):
+        raise errors[0]
+    if errors and all(isinstance(error, PluginError) for error in errors):
+        raise PluginError(f"recipe {recipe.name}: {len(errors)} components cannot be used", problems)
+    if errors:
+        raise RecipeError(f"recipe {recipe.name}: not valid", problems)
+
+
+def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[ResolvedCondition]:
+    """Open the stores of every condition.
+
+    Args:
+        recipe: resolved.
+        corpora: name to fingerprint.
+
+    Raises:
+        DataError: a store is missing, damaged, made of another corpus or by another encoder than its siblings.
         UsageError: the fusion does not fit the store, or there is no condition at all.
     """
     resolved = [ResolvedCondition("BL", "none", {})] if recipe.baseline else []
@@ -120,16 +154,25 @@ def resolve_conditions(recipe: SerRecipe, corpora: Sequence[str]) -> list[Resolv
     return resolved
 
 
-def _resolve(condition: Condition, corpora: Sequence[str]) -> ResolvedCondition:
+def _resolve(condition: Condition, corpora: Mapping[str, str]) -> ResolvedCondition:
     if condition.embeddings is None:
         return ResolvedCondition(condition.name, "none", {})
     stores = {name: open_store(find_store(Path(condition.embeddings), name)) for name in corpora}
+    for name, fingerprint in corpora.items():
+        _check_corpus(stores[name], fingerprint)
     kinds = {store.spec.kind for store in stores.values()}
-    dims = {store.spec.dim for store in stores.values()}
-    if len(kinds) != 1 or len(dims) != 1:
-        raise DataError(
-            f"{condition.embeddings}: stores of kinds {sorted(kinds)} and sizes {sorted(dims)}; "
-            "all corpora of a condition must be embedded by one encoder; embed them again"
+    if len({canonical_hash([s.spec.kind, s.spec.dim, s.spec.source]) for s in stores.values()}) != 1:
+        first, *others = stores
+        differing = [
+            f"{first} and {name} differ in {line.partition(':')[0]}"
+            for name in others
+            for line in stores[first].spec.differences(stores[name].spec)
+            if not line.startswith("corpus")
+        ]
+        raise StoreError(
+            f"{condition.embeddings}: the corpora of condition {condition.name!r} were embedded by different encoders or "
+            "with different settings; the same for all was expected; embed them again with one encoder",
+            differing,
         )
     natural = "late" if kinds == {"vectors"} else "early"
     fusion = condition.fusion or natural
@@ -141,16 +184,41 @@ def _resolve(condition: Condition, corpora: Sequence[str]) -> ResolvedCondition:
     return ResolvedCondition(condition.name, fusion, stores)
 
 
-def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus]) -> SerPlan:
-    """Decide everything; reads labels and store headers, decodes no audio.
+def _check_corpus(store: Store, fingerprint: str) -> None:
+    """Refuse embeddings of other audio or labels, which the ids alone would not tell."""
+    if store.spec.corpus_fingerprint != fingerprint:
+        raise StoreError(
+            f"{store.path}: embeddings of corpus {store.spec.corpus!r} with fingerprint "
+            f"{store.spec.corpus_fingerprint[:12]}; {fingerprint[:12]} was expected, that of the files and labels given "
+            f"now; delete {store.path} and run `repkit embed` again, or give the corpus that was embedded"
+        )
+
+
+def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: bool = False) -> SerPlan:
+    """Decide everything; reads labels and stores, decodes no audio.
+
+    Args:
+        recipe: resolved.
+        corpora: by name.
+        skip_bad_audio: leave out the utterances whose audio `repkit embed` left out, instead of missing them.
 
     Raises:
-        DataError: nothing to train on, or a class without utterances.
+        RecipeError: a component's settings do not validate.
+        DataError: nothing to train on, a class without utterances, or stores that do not fit the corpora.
         SpeakerLeakError: a speaker in two parts of a fold.
     """
+    check_components(recipe)
     everything = [utterance for corpus in corpora.values() for utterance in corpus.utterances()]
     if not everything:
         raise DataError("corpora: no utterances; give at least one --corpus NAME=PATH")
+    fingerprints = {name: corpus.fingerprint() for name, corpus in corpora.items()}
+    conditions = resolve_conditions(recipe, fingerprints)
+    left_out: dict[str, str] = {}
+    if skip_bad_audio:
+        listed = {u.id for u in everything}
+        stores = [store for condition in conditions for store in condition.stores.values()]
+        left_out = {i: why for store in stores for i, why in store.left_out.items() if i in listed}
+        everything = [u for u in everything if u.id not in left_out]
     labels = label_map(
         recipe.labels.map, everything, category_map=recipe.labels.category_map, views=recipe.labels.views
     )
@@ -169,7 +237,6 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus]) -> SerPlan:
     protocol_class = load("repkit.protocols", recipe.protocol.name)
     config = build_config(protocol_class, recipe.protocol.settings, "protocol")
     folds = list(protocol_class(config).folds(kept))
-    conditions = resolve_conditions(recipe, list(corpora))
     ids = [u.id for u in kept]
     for condition in conditions:
         for name, store in condition.stores.items():
@@ -177,7 +244,7 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus]) -> SerPlan:
     flags = audit_plan(recipe, folds, kept, labels, conditions)
     jobs = [SerJob(c.name, seed, fold.name) for seed in recipe.seeds for fold in folds for c in conditions]
     parts = {
-        "corpora": {name: corpus.fingerprint() for name, corpus in corpora.items()},
+        "corpora": fingerprints,
         "label_map": labels.name,
         "category_map": labels.category_map,
         "derived_views": labels.derived(kept),
@@ -193,7 +260,7 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus]) -> SerPlan:
         "audit": list(flags),
         "folds": [{"name": f.name, "train": len(f.train), "dev": len(f.dev), "test": len(f.test)} for f in folds],
     }
-    return SerPlan(recipe, corpora, kept, dict(dropped), labels, folds, conditions, flags, jobs, protocol)
+    return SerPlan(recipe, corpora, kept, dict(dropped), left_out, labels, folds, conditions, flags, jobs, protocol)
 
 
 def audit_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from repkit.config.schema import SerRecipe
 from repkit.errors import DataError
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
-from repkit.runs.directory import RunDirectory, locked, sweep
+from repkit.runs.directory import RunDirectory, locked, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
 from repkit.training.data import TrainingData
 from repkit.training.executors import Event, default_workers, run_jobs
@@ -26,6 +27,7 @@ from repkit.workflows.ser_data import (
     load_data,
     load_embeddings,
     remove_left_out,
+    share,
 )
 from repkit.workflows.ser_jobs import SerContext, SerJob, run_job
 from repkit.workflows.ser_plan import SerPlan, audit_plan, make_plan
@@ -62,27 +64,34 @@ def train_ser(
         The run directory.
 
     Raises:
+        DataError: bad audio, or a full disk; finished jobs are kept.
         RepkitError: see `make_plan`, `run_jobs`.
     """
-    plan = make_plan(recipe, corpora)
+    plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
     stores = frame_stores(plan, on_bad_audio, on_frames)
-    left_out = remove_left_out(plan, stores)
+    left_out = {**plan.left_out, **remove_left_out(plan, stores)}
     if left_out:
         plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
     data, notes, hashes = load_data(plan, stores)
     flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, hashes)
     plan.protocol["audit"] = [*flags, *notes]
     vectors, states = load_embeddings(plan)
-    run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
-    with locked(run.path):
+    with ExitStack() as held:
+        held.enter_context(room_on_disk(root))
+        run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
+        held.enter_context(locked(run.path))
         sweep(run.path)
         _describe(run, plan, recipe_text, data, vectors, left_out)
         todo = [job for job in plan.jobs if not run.job_path(job.condition, job.seed, job.fold).exists()]
-        on_start(plan, run, resumed, len(plan.jobs) - len(todo))
+        n_done = len(plan.jobs) - len(todo)
+        on_start(plan, run, resumed, n_done)
+        n_workers = min(workers or default_workers(len(todo)), max(1, len(todo)))
+        if n_workers > 1:
+            share(data, vectors, states)
         context = SerContext(
             run=run.path,
             recipe=recipe,
-            data=data.share_memory(),
+            data=data,
             vectors=vectors,
             states=states,
             fusion={c.name: c.fusion for c in plan.conditions},
@@ -90,23 +99,28 @@ def train_ser(
             views={view: plan.labels.classes[view] for view in recipe.labels.views},
         )
         started = time.time()
-        run.set_status("running", jobs=len(plan.jobs), done=len(plan.jobs) - len(todo))
+        run.set_status("running", jobs=len(plan.jobs), done=n_done)
         run.log("started" if not resumed else "resumed", todo=len(todo))
 
         def watch(event: Event) -> None:
+            nonlocal n_done
             if event.kind in ("done", "failed"):
+                n_done += event.kind == "done"
                 job: Any = event.job
                 value = event.value if event.kind == "done" else str(event.value)
                 run.log(event.kind, condition=job.condition, seed=job.seed, fold=job.fold, value=value)
             on_event(event)
 
         try:
-            run_jobs(run_job, context, todo, workers or default_workers(len(todo)), watch)
+            run_jobs(run_job, context, todo, n_workers, watch)
+            run.log("finished", seconds=round(time.time() - started, 1))
+            render(run.path)
         except BaseException as error:
-            run.set_status("failed", error=f"{type(error).__name__}: {error}")
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(OSError, DataError):  # a full disk must not hide the first error
+                text = f"{type(error).__name__}: {error}"
+                run.set_status(state, jobs=len(plan.jobs), done=n_done, error=text)
             raise
-        run.log("finished", seconds=round(time.time() - started, 1))
-        render(run.path)
         run.set_status("done", jobs=len(plan.jobs), seconds=round(time.time() - started, 1))
     return run.path
 

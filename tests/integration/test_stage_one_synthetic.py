@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from repkit.audio.synthetic import SyntheticCorpus
+from repkit.config import PretrainRecipe, load_recipe
 from repkit.errors import BadAudioError, DataError, StoreError, UsageError
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
 from repkit.stage_one.open import open_encoder
-from repkit.stage_one.train import PRESETS, PretrainConfig
+from repkit.stage_one.train import PretrainConfig
 from repkit.store import open_store
 from repkit.workflows.embed import embed, prefetch
 from repkit.workflows.pretrain_ae import pretrain_ae
@@ -129,7 +130,13 @@ def test_bad_audio_stops_with_a_list_or_is_left_out(trained, tmp_path):
 
 
 def test_the_papers_preset_hears_7_5_seconds_of_each(tmp_path):
-    settings = {**PRESETS["paper"], "hidden_size": 4, "epochs": 1, "frontend_settings": {"bands": 16}, "device": "cpu"}
+    settings = {
+        **load_recipe(PretrainRecipe, "autoencoder_paper").training,
+        "hidden_size": 4,
+        "epochs": 1,
+        "frontend_settings": {"bands": 16},
+        "device": "cpu",
+    }
     speech = corpus(n_sentences=1)
     pretrain_ae([speech], tmp_path / "ae", PretrainConfig(**settings), cache=tmp_path / "cache", progress="none")
     (folder,) = (tmp_path / "cache" / "frames").iterdir()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from repkit.config import PretrainRecipe, load_recipe
 from repkit.errors import DataError, UsageError
 from repkit.features.collate import length_batches
 from repkit.runs.directory import locked
@@ -18,7 +19,7 @@ from repkit.runs.seeding import derive_seed
 from repkit.stage_one import train as train_module
 from repkit.stage_one.data import Pieces, split_speakers
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
-from repkit.stage_one.train import PRESETS, PretrainConfig, pretrain, resolve_precision
+from repkit.stage_one.train import PretrainConfig, pretrain, resolve_precision
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.training import checkpoint as checkpoint_module
 from repkit.training.checkpoint import load_newest_checkpoint
@@ -313,7 +314,7 @@ def test_settings_that_do_not_fit_together():
 
 
 def test_presets():
-    paper = PretrainConfig(**PRESETS["paper"])
+    paper = PretrainConfig(**load_recipe(PretrainRecipe, "autoencoder_paper").training)
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.clip_value) == (64, 64, 1e-3, 2.0)
     assert paper.frontend_table() == {"name": "spectrogram", "settings": {"fixed_length_s": 7.5}}
     assert PretrainConfig().frontend_table() == {"name": "spectrogram", "settings": {"fixed_length_s": None}}

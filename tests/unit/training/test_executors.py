@@ -39,7 +39,7 @@ def collect(function, jobs, workers, context=None):
     events = []
     try:
         run_jobs(function, context, jobs, workers, events.append)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - handed to the test
         return events, error
     return events, None
 

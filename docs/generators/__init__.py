@@ -1,0 +1,1 @@
+"""What writes docs/reference; run by docs/generate.py."""
