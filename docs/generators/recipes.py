@@ -77,6 +77,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 def recipes_page() -> str:
     """Return docs/reference/recipes.md."""
+    from repkit.audio.category_maps import CATEGORY_MAPS
     from repkit.config.schema import PretrainRecipe, SerRecipe
     from repkit.stage_one.gru_autoencoder import GruAutoencoderConfig
     from repkit.stage_one.settings import PretrainConfig
@@ -98,7 +99,7 @@ def recipes_page() -> str:
         "Values of `labels.map`.",
         table(("map", "views", "description"), _label_map_rows()),
         "`labels.category_map` names the table by which `own` and `neumann2019` derive arousal and valence of utterances "
-        "that have no ratings: `circumplex3` (own design, three levels), or leave them missing by not predicting them. "
+        f"that have no ratings. Known: {', '.join(f'`{name}`' for name in CATEGORY_MAPS)} (own design, three levels). "
         "A report states which views are derived.",
         "## Keys of a `pretrain-ae` recipe",
         *_model_tables(PretrainRecipe),

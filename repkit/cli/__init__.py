@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from repkit.errors import RepkitError
+from repkit.errors import RepkitError, RepkitWarning
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain-ae": ("repkit.cli.pretrain_ae", "Stage one: train an autoencoder on unlabelled speech."),
@@ -88,12 +89,26 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 bug, 2 usage or recipe, 3 plugin, 4 data, 130 interrupted.
     """
-    try:
-        app()
-    except RepkitError as error:
-        from rich.console import Console
+    usual = warnings.showwarning
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print("[bold red]error:[/]", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(error.exit_code)
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, RepkitWarning):
+            _say("[bold yellow]warning:[/]", str(message))
+        else:
+            usual(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            app()
+        except RepkitError as error:
+            _say("[bold red]error:[/]", str(error))
+            sys.exit(error.exit_code)
+
+
+def _say(kind: str, text: str) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    console.print(kind, end=" ")
+    console.print(text, markup=False)

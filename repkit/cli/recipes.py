@@ -9,7 +9,7 @@ import typer
 from repkit.cli.shared import print_table
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
 from repkit.config.load import read_tables
-from repkit.errors import RecipeError
+from repkit.errors import RecipeError, RepkitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show and check recipes.")
 
@@ -21,7 +21,11 @@ def list_() -> None:
     """List recipes: name, command, who brings it, what it does."""
     rows = []
     for name, origin in list_recipes().items():
-        tables = read_tables(name)
+        try:
+            tables = read_tables(name)
+        except RepkitError as error:  # one that is broken must not hide the others
+            rows.append((name, "?", origin, f"cannot be read: {error.message}"))
+            continue
         rows.append((name, str(tables.get("command", "train-ser")), origin, str(tables.get("description", ""))))
     print_table(("recipe", "command", "from", "description"), rows)
 
@@ -42,36 +46,13 @@ def check(
     if kind is None:
         raise RecipeError(f"recipe {recipe}: command must be one of {', '.join(KINDS)}")
     resolved = load_recipe(kind, recipe, set_)
-    problems = check_components(resolved)
-    if problems:
-        raise RecipeError(f"recipe {recipe}: not valid", problems)
-    typer.echo(f"{recipe}: ok, for `repkit {resolved.command}`")
+    if isinstance(resolved, SerRecipe):
+        from repkit.workflows.ser_plan import check_components
 
-
-def check_components(resolved: Any) -> list[str]:
-    """Return what is wrong with the components' own tables."""
-    from repkit.errors import RepkitError
-    from repkit.plugins import build_config, load
-    from repkit.plugins.load import validate
-
-    if not isinstance(resolved, SerRecipe):
+        check_components(resolved)
+    else:
+        from repkit.plugins.load import validate
         from repkit.stage_one.settings import PretrainConfig
 
-        try:
-            validate(PretrainConfig, resolved.training, "training")
-        except RepkitError as error:
-            return list(error.problems or [error.message])
-        return []
-    tables = [
-        ("repkit.frontends", "frontend", resolved.frontend),
-        ("repkit.protocols", "protocol", resolved.protocol),
-        ("repkit.models", "model", resolved.model),
-        *(("repkit.objectives", f"objectives.{i}", table) for i, table in enumerate(resolved.objectives)),
-    ]
-    problems = []
-    for group, where, table in tables:
-        try:
-            build_config(load(group, table.name), table.settings, where)
-        except RepkitError as error:
-            problems += error.problems or [error.message]
-    return problems
+        validate(PretrainConfig, resolved.training, "training")
+    typer.echo(f"{recipe}: ok, for `repkit {resolved.command}`")

@@ -17,7 +17,7 @@ from repkit.config.schema import SerRecipe
 from repkit.errors import DataError
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
-from repkit.runs.directory import RunDirectory, locked, room_on_disk, sweep
+from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
 from repkit.training.data import TrainingData
 from repkit.training.executors import Event, default_workers, run_jobs
@@ -98,31 +98,43 @@ def train_ser(
             folds={fold.name: fold for fold in plan.folds},
             views={view: plan.labels.classes[view] for view in recipe.labels.views},
         )
-        started = time.time()
-        run.set_status("running", jobs=len(plan.jobs), done=n_done)
-        run.log("started" if not resumed else "resumed", todo=len(todo))
+        started = time.monotonic() - _seconds_before(run)
+
+        def tell(state: str, **facts: object) -> None:
+            seconds = round(time.monotonic() - started, 1)
+            run.set_status(state, jobs=len(plan.jobs), done=n_done, seconds=seconds, **facts)
 
         def watch(event: Event) -> None:
             nonlocal n_done
             if event.kind in ("done", "failed"):
-                n_done += event.kind == "done"
                 job: Any = event.job
                 value = event.value if event.kind == "done" else str(event.value)
                 run.log(event.kind, condition=job.condition, seed=job.seed, fold=job.fold, value=value)
+            if event.kind == "done":
+                n_done += 1
+                tell("running")
             on_event(event)
 
+        tell("running")
+        run.log("started" if not resumed else "resumed", todo=len(todo))
         try:
             run_jobs(run_job, context, todo, n_workers, watch)
-            run.log("finished", seconds=round(time.time() - started, 1))
+            run.log("finished")
+            tell("running")  # the report states the time that is written here
             render(run.path)
         except BaseException as error:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError, DataError):  # a full disk must not hide the first error
-                text = f"{type(error).__name__}: {error}"
-                run.set_status(state, jobs=len(plan.jobs), done=n_done, error=text)
+                state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                tell(state, error=f"{type(error).__name__}: {error}")
             raise
-        run.set_status("done", jobs=len(plan.jobs), seconds=round(time.time() - started, 1))
+        run.write("status.json", {**read_json(run.path / "status.json"), "state": "done"})
     return run.path
+
+
+def _seconds_before(run: RunDirectory) -> float:
+    """Return the time that earlier starts of a run took, as far as it was written down."""
+    status = run.path / "status.json"
+    return float(read_json(status).get("seconds", 0.0)) if status.exists() else 0.0
 
 
 class _Without:

@@ -63,7 +63,7 @@ class Done:
     err: str
 
 
-def repkit(*arguments: object) -> Done:
+def cli(*arguments: object) -> Done:
     """Run ``repkit ARGUMENTS`` through its real entry point."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
@@ -81,7 +81,7 @@ def repkit(*arguments: object) -> Done:
 
 def ok(*arguments: object) -> Done:
     """Run a command that must succeed."""
-    done = repkit(*arguments)
+    done = cli(*arguments)
     assert done.code == 0, done.err
     return done
 

@@ -1,0 +1,355 @@
+"""What the pages promise: commands that run, examples that work, links that lead somewhere, references up to date."""
+
+import glob
+import importlib
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from repkit import api
+from repkit.cli import main
+from repkit.config import SerRecipe, list_recipes, load_recipe
+from repkit.plugins import GROUPS, components
+from repkit.store import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGE_IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield SimpleNamespace(
+            generate=importlib.import_module("generate"),
+            cli=importlib.import_module("generators.cli"),
+        )
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+        for name in [n for n in sys.modules if n == "generate" or n.split(".")[0] == "generators"]:
+            del sys.modules[name]
+
+
+def run_command(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def console_commands(text):
+    return [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+def without_blocks(text):
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def repkit_commands(text):
+    """Return every ``repkit ...`` shown in console blocks, first lines of recipes and inline code."""
+    shown = console_commands(text) + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", without_blocks(text))
+    shown += re.findall(r"^# (repkit .*)$", "\n".join(blocks(text, "toml")), flags=re.MULTILINE)
+    return [command.split(" > ")[0] for command in shown if command.startswith("repkit ")]
+
+
+def parse(words, commands):
+    """Return the command, its positional words and its options, or raise AssertionError."""
+    named = [c for c in commands if words[: len(c.name.split())] == c.name.split()]
+    assert named, f"no such command: {' '.join(words)}"
+    command = named[0]
+    known = {p.name: p for p in command.parameters if p.is_option}
+    rest, positional, options = words[len(command.name.split()) :], [], {}
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            positional.append(word)
+            continue
+        assert word in known, f"{command.name} has no option {word}"
+        options.setdefault(word, []).append(rest.pop(0) if known[word].value else True)
+    arguments = [p for p in command.parameters if not p.is_option]
+    wanted = sum(p.required for p in arguments)
+    most = 10**6 if any(p.repeatable for p in arguments) else len(arguments)
+    if positional or options:  # a bare name is a mention, not a use
+        assert wanted <= len(positional) <= most, f"{command.name} takes {wanted} to {most} arguments"
+    repeated = [name for name, values in options.items() if len(values) > 1 and not known[name].repeatable]
+    assert not repeated, f"{command.name}: {repeated} more than once"
+    return command, positional, options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_command_shown_parses_and_names_a_valid_recipe(page, generator, monkeypatch, capsys):
+    commands = generator.cli.commands()
+    for text in repkit_commands(page.read_text(encoding="utf-8")):
+        words = shlex.split(text)[1:]
+        if words[0].startswith("-"):
+            assert words[0] in {"--help", "--version", "--install-completion"}, text
+            continue
+        command, positional, options = parse(words, commands)
+        recipes = options.get("--recipe", []) + (positional if command.name == "recipes check" else [])
+        for name in set(recipes) & set(list_recipes()):  # others are the reader's own
+            settings = [word for value in options.get("--set", []) for word in ("--set", value)]
+            check = ["repkit", "recipes", "check", name, *settings]
+            assert run_command(check, monkeypatch) == 0, f"{text}\n{capsys.readouterr().err}"
+            assert f"for `repkit {command.name}`" in capsys.readouterr().out or command.name == "recipes check"
+
+
+def test_a_wrong_command_would_be_found(generator):
+    commands = generator.cli.commands()
+    for text in (
+        "embedd --out x",
+        "embed --encoder a --output b",
+        "corpora check",
+        "corpora show a b",
+        "report --out x",
+    ):
+        with pytest.raises(AssertionError):
+            parse(text.split() if text != "corpora check" else ["corpora", "check", "--workers", "2"], commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_relative_link_leads_somewhere(page):
+    text = without_blocks(page.read_text(encoding="utf-8"))
+    text = re.sub(r"`[^`\n]*`", "", text)
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        goal = (page.parent / path).resolve() if path else page
+        assert goal.exists(), f"{target} leads nowhere"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", goal.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_the_generated_pages_are_up_to_date(generator):
+    assert generator.generate.stale() == [], "run make docs"
+
+
+def test_a_stale_page_is_found_and_check_writes_nothing(generator, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(generator.generate, "DOCS", tmp_path)
+    monkeypatch.setattr(generator.generate, "PAGES", {"reference/x.md": lambda: "new\n"})
+    assert generator.generate.main(["--check"]) == 1
+    assert "docs/reference/x.md: stale" in capsys.readouterr().err
+    assert list(tmp_path.rglob("*.md")) == []
+    assert generator.generate.main([]) == 0
+    assert (tmp_path / "reference/x.md").read_text() == "new\n"
+    assert generator.generate.main(["--check"]) == 0
+    (tmp_path / "reference/x.md").write_text("old\n")
+    assert generator.generate.main(["--check"]) == 1
+
+
+def test_every_key_and_option_of_the_references_is_explained():
+    empty = [
+        line
+        for name in ("recipes", "cli")
+        for line in (ROOT / f"docs/reference/{name}.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and line.endswith("| |") and "train-ser |" not in line and "pretrain-ae |" not in line
+    ]
+    assert empty == []
+
+
+def test_every_recipe_is_named_in_the_pages():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if "reference" not in page.parts)
+    own = {path.stem for path in (ROOT / "recipes").glob("*.toml")}
+    assert own
+    assert {name for name in own if f"`{name}`" not in text} == set()
+
+
+def test_no_page_names_a_folder_of_a_machine():
+    for page in PAGES:
+        found = re.findall(r"(?<![\w.:/])/(?:home|root|work|tmp|Users|mnt)/\S*", page.read_text(encoding="utf-8"))
+        assert found == [], page
+
+
+# ---------------------------------------------------------------- extension points
+
+
+@pytest.fixture(scope="module")
+def sections():
+    text = (ROOT / "docs/extension-points.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## `(repkit\.\w+)`\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def run_example(section):
+    names = {}
+    for block in blocks(section, "python"):
+        exec(compile(block, "docs/extension-points.md", "exec"), names)
+    return [value for value in names.values() if isinstance(value, type) and value.__module__ == "builtins"][-1]
+
+
+TASK = api.TaskSpec(views={"emotion": ("anger", "neutral"), "arousal": ("low", "high")}, n_bands=3, vector_dim=2)
+
+
+def small_batch(n_frames=4):
+    frames = torch.zeros(2, n_frames, 3)
+    frames[0, :4], frames[1, :2] = torch.arange(12.0).view(4, 3), 1.0
+    targets = {"emotion": torch.tensor([0, 1]), "arousal": torch.tensor([api.MISSING, 1])}
+    return api.Batch(["a", "b"], frames, torch.tensor([4, 2]), targets, vectors=torch.ones(2, 2))
+
+
+def test_every_group_has_a_section_with_an_example(sections):
+    assert list(sections) == list(GROUPS)
+    assert [group for group, text in sections.items() if not blocks(text, "python")] == []
+    assert {component.group for component in components()} <= set(sections)
+
+
+def test_the_corpus_example_keeps_its_contract(sections):
+    corpus = run_example(sections["repkit.corpora"])()
+    assert isinstance(corpus, api.Corpus)
+    (first, sound), (second, _) = corpus.stream()
+    assert [u.id for u in corpus.utterances()] == [first.id, second.id]
+    assert first.id.startswith("tones/")
+    assert first.speaker.startswith("tones/")
+    assert sound.dtype == np.float32
+    assert sound.shape == (16000,)
+    assert corpus.read(first, max_duration_s=0.5).shape == (8000,)
+    assert [u.id for u, _ in corpus.stream(skip=1)] == [second.id]
+
+
+def test_the_frontend_example_keeps_its_contract(sections):
+    cls = run_example(sections["repkit.frontends"])
+    frontend = cls(cls.Config())
+    assert isinstance(frontend, api.Frontend)
+    short = torch.linspace(-1, 1, 400)[None]
+    alone, _ = frontend(short, torch.tensor([400]))
+    together, counts = frontend(
+        torch.cat([torch.nn.functional.pad(short, (0, 600)), torch.ones(1, 1000)]), torch.tensor([400, 1000])
+    )
+    assert counts.tolist() == [frontend.n_frames(400), frontend.n_frames(1000)]
+    torch.testing.assert_close(together[:1, : counts[0]], alone)
+
+
+def test_the_encoder_example_keeps_its_contract(sections):
+    cls = run_example(sections["repkit.encoders"])
+    encoder = cls(cls.Config())
+    assert isinstance(encoder, api.Encoder)
+    sounds = [np.full(800, 0.1, np.float32), np.linspace(-1, 1, 1600, dtype=np.float32)]
+    both = encoder.encode(sounds)
+    np.testing.assert_allclose(both[1], encoder.encode(sounds[1:])[0])
+    np.testing.assert_allclose(both[0], [-20.0, 0.0], atol=1e-4)
+    assert all(v.shape == (encoder.dim,) and v.dtype == np.float32 for v in both)
+
+
+def test_the_model_example_keeps_its_contract(sections):
+    cls = run_example(sections["repkit.models"])
+    model = cls(cls.Config(), TASK).eval()
+    out, padded = model(small_batch()), model(small_batch(n_frames=9))
+    for view, names in TASK.views.items():
+        assert out.logits[view].shape == (2, len(names))
+        torch.testing.assert_close(padded.logits[view], out.logits[view])
+    grouped = [p for group in model.parameter_groups().values() for p in group]
+    assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
+    assert len(grouped) == len(list(model.parameters()))
+
+
+def test_the_objective_example_keeps_its_contract(sections):
+    cls = run_example(sections["repkit.objectives"])
+    objective = cls(cls.Config(smoothing=0.0), TASK)
+    outputs = api.Outputs({"emotion": torch.zeros(2, 2), "arousal": torch.zeros(2, 2)}, torch.zeros(2, 1))
+    losses = objective(outputs, small_batch(), 0.5)
+    assert {name: round(float(value), 6) for name, value in losses.items()} == {
+        "emotion": 0.693147,
+        "arousal": 0.693147,
+    }
+    nothing = small_batch()
+    nothing.targets["arousal"][:] = api.MISSING
+    assert float(objective(outputs, nothing, 0.5)["arousal"]) == 0.0
+
+
+def test_the_protocol_example_keeps_its_contract(sections):
+    from repkit.evaluation.audit import audit_folds
+
+    cls = run_example(sections["repkit.protocols"])
+    protocol = cls(cls.Config())
+    assert isinstance(protocol, api.EvaluationProtocol)
+    utterances = [
+        api.Utterance(id=f"c/{s}{i}", corpus="c", speaker=f"c/{s}", emotion="anger") for s in "abcd" for i in range(2)
+    ]
+    folds = protocol.folds(utterances)
+    assert folds == protocol.folds(utterances[::-1])
+    assert sorted(i for fold in folds for i in fold.test) == sorted(u.id for u in utterances)
+    audit_folds(folds, utterances)
+
+
+def test_the_recipe_example_is_a_recipe(sections, tmp_path):
+    (text,) = blocks(sections["repkit.recipes"], "toml")
+    path = tmp_path / "mean_pool.toml"
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(SerRecipe, str(path))
+    assert (recipe.name, recipe.model.name, recipe.labels.map) == ("mean_pool", "mean_pool", "own")
+
+
+def test_the_store_example_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks((ROOT / "docs/store-format.md").read_text(encoding="utf-8"), "python")
+    names = {}
+    exec(compile(block, "docs/store-format.md", "exec"), names)
+    assert names["ids"] == ("mine/a",)
+    assert open_store("embeddings/by-hand/mine").left_out == {"mine/b": "is silent"}
+
+
+def test_the_example_of_other_columns_works(tmp_path, monkeypatch):
+    import soundfile
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings").mkdir()
+    soundfile.write("recordings/1.wav", 0.1 * np.sin(np.arange(4000)), 16000)
+    (tmp_path / "recordings/metadata.csv").write_text("Clip,Actor,Code\n1.wav,7,W\n")
+    (block,) = blocks((ROOT / "docs/corpora.md").read_text(encoding="utf-8"), "python")
+    exec(compile(block, "docs/corpora.md", "exec"), {})
+    table = (tmp_path / "my_speech/metadata.csv").read_text().splitlines()
+    assert table[1].startswith("data/1.flac,1,7,,,,anger,")
+
+
+# ---------------------------------------------------------------- the tutorial
+
+
+@pytest.fixture
+def one_core():
+    """Hold this process to one core, so that repkit starts no further processes."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def test_the_tutorial_runs_as_printed(tmp_path, monkeypatch, one_core, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    commands = console_commands(page)
+    assert len(commands) >= 10
+    said = {}
+    for command in commands:
+        words = [found for word in shlex.split(command) for found in sorted(glob.glob(word)) or [word]]
+        code = run_command(words, monkeypatch)
+        streams = capsys.readouterr()
+        assert code == 0, f"{command}\n{streams.err}"
+        said[command] = streams.out
+    assert (tmp_path / "my_speech/metadata.csv").read_text().startswith(blocks(page, "")[0])
+    check = said["repkit corpora check mine=my_speech"]
+    assert check.startswith("mine: 192 utterances, 192 usable, 0.12 h")
+    assert ["anger", "24", "24", "48"] in [line.split() for line in check.splitlines()]
+    reports = sorted(tmp_path.glob("runs/attentive_cnn/*/report.md"))
+    assert len(reports) == 2
+    text = "".join(report.read_text(encoding="utf-8") for report in reports)
+    for promised in ("Protocol `", "What the audit flags", "last epoch", "## Classes", "## Speakers and groups",
+                     "## How this was made", "## Does the vector help?", "untrained-ae", "statistics-ae"):  # fmt: skip
+        assert promised in text
+    assert "All rows were measured under one protocol." in (tmp_path / "comparison.md").read_text()
+    assert "use of the vector" in (tmp_path / "runs/ae/log.txt").read_text()

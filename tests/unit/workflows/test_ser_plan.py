@@ -1,0 +1,105 @@
+"""What is decided before training: protocol id, signature, conditions, refusals."""
+
+import numpy as np
+import pytest
+
+from repkit.audio.open import open_corpus
+from repkit.config import SerRecipe, load_recipe
+from repkit.errors import DataError, StoreError, UsageError
+from repkit.store import StoreSpec, StoreWriter
+from repkit.workflows.ser_plan import find_store, make_plan
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return open_corpus("synthetic_a", options={"n_speakers": 4, "n_sentences": 2, "n_repetitions": 1})
+
+
+def plan(corpus, *settings, **overrides):
+    return make_plan(load_recipe(SerRecipe, "demo", settings, overrides), {corpus.name: corpus})
+
+
+def store(folder, corpus, ids=None, dim=3, kind="vectors"):
+    spec = StoreSpec(kind=kind, dim=dim, dtype="float32", corpus=corpus.name, corpus_fingerprint=corpus.fingerprint(),
+                     source={"encoder": "toy", "speakers": [min(u.speaker for u in corpus.utterances())]}, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
+    with StoreWriter(folder / corpus.name, spec) as writer:
+        for i in ids or [u.id for u in corpus.utterances()]:
+            writer.add(i, np.zeros((2, dim) if kind == "frames" else dim, np.float32))
+        writer.finish()
+    return str(folder)
+
+
+def test_the_protocol_id_holds_what_makes_scores_comparable_and_nothing_else(corpus):
+    base = plan(corpus).protocol["id"]
+    for same in (
+        "training.epochs=3",
+        "seeds=[5, 6]",
+        "model.dropout=0.1",
+        "vector.standardise=false",
+        "training.learning_rate=0.1",
+    ):
+        assert plan(corpus, same).protocol["id"] == base, same
+    changed = {
+        plan(corpus, text).protocol["id"]
+        for text in (
+            "normalisation.mode=per_speaker",
+            "training.select_by=last",
+            'labels.views=["emotion"]',
+            "labels.map=own",
+            "protocol.dev=utterances",
+            'protocol={name="leave_one_speaker_out"}',
+        )
+    }
+    assert base not in changed
+    assert len(changed) == 6
+
+
+def test_the_signature_changes_with_the_training_but_not_with_places(corpus, tmp_path):
+    one, two = store(tmp_path / "here" / "toy", corpus), store(tmp_path / "there" / "toy", corpus)
+    first, second = (plan(corpus, conditions=[{"name": "C", "embeddings": folder}]) for folder in (one, two))
+    assert first.signature == second.signature
+    assert first.signature != plan(corpus).signature
+    assert plan(corpus).signature != plan(corpus, "training.epochs=3").signature
+
+
+def test_jobs_are_folds_by_seeds_by_conditions(corpus, tmp_path):
+    made = plan(corpus, conditions=[{"name": "C", "embeddings": store(tmp_path / "toy", corpus)}])
+    assert [c.name for c in made.conditions] == ["BL", "C"]
+    assert [c.fusion for c in made.conditions] == ["none", "late"]
+    assert len(made.jobs) == len(set(made.jobs)) == len(made.folds) * 2 * 2
+
+
+def test_frame_level_stores_are_fused_early(corpus, tmp_path):
+    folder = store(tmp_path / "toy", corpus, kind="frames")
+    assert plan(corpus, conditions=[{"name": "C", "embeddings": folder}]).conditions[1].fusion == "early"
+    with pytest.raises(UsageError, match="fusion 'late' does not fit a store of frames"):
+        plan(corpus, conditions=[{"name": "C", "embeddings": folder, "fusion": "late"}])
+
+
+def test_a_store_that_lacks_utterances_is_refused(corpus, tmp_path):
+    some = [u.id for u in corpus.utterances()][:-2]
+    with pytest.raises(StoreError, match="condition C"):
+        plan(corpus, conditions=[{"name": "C", "embeddings": store(tmp_path / "toy", corpus, some)}])
+
+
+def test_stores_are_found_by_corpus_and_ambiguity_is_refused(corpus, tmp_path):
+    store(tmp_path / "one", corpus)
+    assert find_store(tmp_path, corpus.name) == tmp_path / "one" / corpus.name
+    assert find_store(tmp_path / "one", corpus.name) == tmp_path / "one" / corpus.name
+    store(tmp_path / "two", corpus)
+    with pytest.raises(DataError, match="several encoders"):
+        find_store(tmp_path, corpus.name)
+    with pytest.raises(DataError, match="make them with `repkit embed"):
+        find_store(tmp_path, "other")
+
+
+def test_an_encoder_that_heard_test_speakers_is_flagged(corpus, tmp_path):
+    made = plan(corpus, conditions=[{"name": "C", "embeddings": store(tmp_path / "toy", corpus)}])
+    (flag,) = [flag for flag in made.flags if "has heard" in flag]
+    assert "condition C: the encoder has heard 1 of 4 test speakers" in flag
+    assert not any("has heard" in flag for flag in plan(corpus).flags)
+
+
+def test_a_map_that_leaves_one_class_is_refused(corpus):
+    with pytest.raises(UsageError, match="has no view"):
+        plan(corpus, "labels.map=parry2019")
