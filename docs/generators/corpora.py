@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from generators.recipes import field_rows, own_components
@@ -25,7 +24,7 @@ def corpora_page() -> str:
             f"`{s.name}`",
             f"`{s.example}`",
             ", ".join(f"`{v}`" for v in s.variants) if len(s.variants) > 1 else "",
-            _source(s),
+            s.source,
         )
         for s in sorted(SPECS.values(), key=lambda s: s.name)
     ]
@@ -72,8 +71,3 @@ def _counts(spec: Any) -> str:
         text = ", ".join(f"{counts[what]} {what}" for what in ("utterances", "speakers") if counts.get(what))
         lines.append(f"{variant}: {text}" if len(spec.variants) > 1 and text else text)
     return "<br>".join(line for line in lines if line) or "none"
-
-
-def _source(spec: Any) -> str:
-    """Return where a rule comes from, without the working notes it may name."""
-    return re.sub(r"( as in)? \(?papers/\S+\.md( section \d+)?\)?", "", spec.source)

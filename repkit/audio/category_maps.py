@@ -32,7 +32,7 @@ _GERCZUK_CELLS = {
         "negative",
     ): "contempt disappointment disgust frustration guilt hurt impatience irritation jealousy "
     "sadness shame unfriendliness worry",
-    # calm stands in no cell of the paper's table; with boredom and neutral it is nearest (papers/corpora.md, R)
+    # calm stands in no cell of the paper's table; with boredom and neutral it is nearest
     ("low", "neutral"): "boredom confusion neutral pondering rest sneakiness calm",
     ("low", "positive"): "admiration kindness pride relief tenderness",
     ("high", "negative"): "aggressiveness anger anxiety despair fear helplessness high_stress scream",

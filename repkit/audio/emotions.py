@@ -1,7 +1,7 @@
 """The closed vocabulary of emotions and the names that corpora use for them.
 
 Every label of a corpus becomes one of `EMOTIONS` or an error: a typo never makes a new class. The vocabulary is the
-union of what the corpora of ``papers/corpora.md`` and the tables of Parry 2019, Keesing 2020, Gao 2022 and Gerczuk 2021
+union of what the named corpora and the tables of Parry 2019, Keesing 2020, Gao 2022 and Gerczuk 2021
 name. Merging classes (excitement into happiness, say) is the business of label maps, never of this table.
 """
 
@@ -196,7 +196,7 @@ def canonical_emotion(label: str, where: str) -> str:
         raise DataError(
             f"{where}: emotion {label!r} is not known{_hint(label)}; "
             "expected a name of repkit's vocabulary or one of its aliases; correct the label, or map it with "
-            f'emotions = {{ "{label}" = "..." }}'
+            f"--corpus-set NAME.emotions.{label}=EMOTION"
         ) from None
 
 

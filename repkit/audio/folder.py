@@ -145,7 +145,7 @@ class FolderCorpus(FileCorpus):
         if problems:
             raise DataError(
                 f"{self.root}: {len(problems)} of {len(matched)} file names cannot be used as they are; "
-                'map labels with emotions = { "CODE" = "anger" } or correct the pattern',
+                "map labels with --corpus-set NAME.emotions.CODE=anger or correct the pattern",
                 shorten(problems),
             )
         return utterances

@@ -225,7 +225,7 @@ class HubCorpus:
             if column and column in present:
                 found[role] = column
         if "audio" not in found:
-            problems.append('no column with audio: add columns = { audio = "COLUMN" }')
+            problems.append("no column with audio: add --corpus-set NAME.columns.audio=COLUMN")
         if problems:
             raise DataError(f"{self._what()}: columns do not fit; the columns are: {', '.join(present)}", problems)
         return found

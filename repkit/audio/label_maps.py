@@ -1,7 +1,7 @@
 """Label maps: from what a corpus says about an utterance to the classes a model learns, by view.
 
 Each paper has its own map and no two share one: neutral is positive in Gao 2022, neutral in Gerczuk 2021; surprise is
-positive in Parry 2019 and neutral in Gerczuk 2021 (``papers/corpora.md`` section 2). An utterance whose emotion a map
+positive in Parry 2019 and neutral in Gerczuk 2021. An utterance whose emotion a map
 leaves out has no target in any view, so that the counts of the papers come out (IEMOCAP: 5531 under neumann2019).
 """
 

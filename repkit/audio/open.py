@@ -15,6 +15,7 @@ from repkit.audio.named_specs import SPECS
 from repkit.audio.presets import PRESETS
 from repkit.audio.synthetic import SYNTHETIC, SyntheticCorpus
 from repkit.errors import DataError, UsageError, did_you_mean
+from repkit.plugins import build_config, load
 
 _SYNTHETIC_LINES = {
     "synthetic_a": "generated voices, near and clean; 8 speakers, 4 emotions, 192 utterances; offline",
@@ -41,6 +42,7 @@ def open_corpus(
     - ``librispeech``, ``tedlium``: the hub; with a place a ``metadata.csv`` folder, an OpenSLR folder or parquet files.
     - the named corpora (``emodb=PATH``, ``iemocap=PATH``, ...): the official download, or a folder with metadata.csv.
     - ``NAME=hub:ORG/DATASET``: any hub dataset.
+    - ``NAME=plugin:COMPONENT``: a component of the group ``repkit.corpora``, built from `options` alone.
     - ``NAME=PATH`` with any other name: parquet files, or a folder with a CSV table or ``options["pattern"]``.
 
     Args:
@@ -56,6 +58,11 @@ def open_corpus(
     given = dict(options or {})
     if location is not None and location.startswith("hub:"):
         return _hub(name, split, {"id": location.removeprefix("hub:"), **given})
+    if location is not None and location.startswith("plugin:"):
+        _no_split(name, split)
+        component = load("repkit.corpora", location.removeprefix("plugin:"))
+        opened: Corpus = component(build_config(component, {"name": name, **given}, f"--corpus {name}"))
+        return opened
     if location is None:
         return _without_place(name, split, given)
     if name in SYNTHETIC:

@@ -1,4 +1,4 @@
-"""Unlabelled speech known by name: ids, configs, splits and published counts (``papers/corpora.md`` section 4)."""
+"""Unlabelled speech known by name: ids, configs, splits and published counts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Rows of tables that carry audio: parquet files read directly, and Hugging Face datasets, map-style or streamed.
 
 Audio is handed out as bytes and never decoded here: the `datasets` library would call torchcodec, which needs ffmpeg.
-Streams are never shuffled: a shuffled stream cannot be resumed exactly, and each of its passes ends with a 5 s sleep
-(``facts/ecosystem.md`` section 2).
+Streams are never shuffled: a shuffled stream cannot be resumed exactly, and each of its passes ends with a 5 s sleep.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class DatasetRows:
         if audio not in names:
             raise DataError(
                 f"{what}: has no column {audio!r}{did_you_mean(audio, names)}; the columns are {', '.join(names)}; "
-                'name it with columns = { audio = "COLUMN" }'
+                "name it with --corpus-set NAME.columns.audio=COLUMN"
             )
         self.columns = tuple(names)
         self._features = dict(dataset.features or {})

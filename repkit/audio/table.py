@@ -118,13 +118,13 @@ def _columns(table: Path, header: Sequence[str], given: Mapping[str, str]) -> di
             found[role] = match
     if "audio" not in found and "audio" not in given:
         problems.append(
-            'no column with the audio files (looked for file_name, path, file, ...): add columns = { audio = "COLUMN" }'
+            "no column with the audio files (looked for file_name, path, file, ...): add --corpus-set NAME.columns.audio=COLUMN"
         )
     labelled = {"emotion", "arousal", "valence"} & set(found)
     if labelled and "speaker" not in found and "speaker" not in given:
         problems.append(
             "no column with the speakers (looked for speaker_id, speaker, ...), and without speakers nothing can be "
-            'tested fairly: add columns = { speaker = "COLUMN" }, or { speaker = "" } if they are truly unknown'
+            "tested fairly: add --corpus-set NAME.columns.speaker=COLUMN, or an empty COLUMN if they are truly unknown"
         )
     if problems:
         raise DataError(f"{table}: columns do not fit; the columns found are: {', '.join(header)}", problems)
@@ -241,7 +241,7 @@ class _RowReader:
         if number is None or not low <= number <= high:
             self.problems.append(
                 f"{where}: {self.columns[role]} is {text!r}; expected a rating from {low:g} to {high:g} "
-                "(rating_range = [LOW, HIGH] states another scale)"
+                "(--corpus-set NAME.rating_range=[LOW, HIGH] states another scale)"
             )
             return None
         return round(1.0 + 4.0 * (number - low) / (high - low), 6)

@@ -104,6 +104,10 @@ def main() -> None:
         except RepkitError as error:
             _say("[bold red]error:[/]", str(error))
             sys.exit(error.exit_code)
+        except SystemExit as end:
+            if end.code == 130:  # Ctrl-C before or after the work itself
+                _say("[bold red]error:[/]", "interrupted; start the same command again to go on")
+            raise
 
 
 def _say(kind: str, text: str) -> None:

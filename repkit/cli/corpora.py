@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import DataError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, check and export corpora.")
@@ -24,10 +24,11 @@ def list_() -> None:
 @app.command()
 def show(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     n: Annotated[int, typer.Option(help="Utterances to show.")] = 10,
 ) -> None:
     """Show the first utterances of a corpus with their labels; decodes no audio."""
-    opened = next(iter(parse_corpora([corpus]).values()))
+    opened = next(iter(parse_corpora([corpus], settings=corpus_set).values()))
     utterances = opened.utterances()
     rows = [
         (
@@ -57,6 +58,7 @@ def _number(value: float | None) -> str:
 @app.command()
 def check(
     corpus: Annotated[list[str], typer.Argument(help=CORPUS_HELP)],
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
 ) -> None:
     """Decode every file and print utterances, hours, speakers, emotions by gender, and what is wrong with which file."""
@@ -66,7 +68,7 @@ def check(
     from repkit.training.executors import default_workers
 
     n_bad = 0
-    for name, opened in parse_corpora(corpus).items():
+    for name, opened in parse_corpora(corpus, settings=corpus_set).items():
         screen = console()
         with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
             task = progress.add_task(f"decoding {name}", total=None)
@@ -123,6 +125,7 @@ def _print(name: str, report: Any) -> int:
 def export(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"], typer.Option(help="stop: list bad files and write nothing; skip: leave them out.")
@@ -131,7 +134,7 @@ def export(
     """Write a corpus as FLAC files (16 kHz, mono) with a metadata.csv, to be read as NAME=FOLDER."""
     from repkit.audio.export import export_corpus
 
-    opened = next(iter(parse_corpora([corpus], split).values()))
+    opened = next(iter(parse_corpora([corpus], split, corpus_set).values()))
     with interruptible("nothing of this export is kept"), counting("writing") as tell:
         done = export_corpus(
             opened, folder, on_bad_audio=on_bad_audio, progress=lambda n, hours: tell(opened.name, n, hours)

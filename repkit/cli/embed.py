@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, counting, interruptible, parse_corpora
+from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, counting, interruptible, parse_corpora
 
 app = typer.Typer(add_completion=False)
 
@@ -24,6 +24,7 @@ def embed(
     ],
     out: Annotated[Path, typer.Option(help="Folder of all embeddings; stores go to OUT/ENCODER/CORPUS.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
     level: Annotated[
         Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")
@@ -40,7 +41,7 @@ def embed(
     """Encode corpora into HDF5 embedding stores; an interrupted one is continued when the same command is given again."""
     from repkit.workflows.embed import embed as work
 
-    corpora = parse_corpora(corpus, split)
+    corpora = parse_corpora(corpus, split, corpus_set)
     options: dict[str, Any] = {
         "level": level if level != "utterance" else None,
         "readout": readout,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, console, interruptible, parse_corpora
+from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, interruptible, parse_corpora
 from repkit.config import PretrainRecipe, load_recipe
 from repkit.plugins.load import validate
 
@@ -18,6 +18,7 @@ app = typer.Typer(add_completion=False)
 def pretrain_ae(
     out: Annotated[Path, typer.Option(help="Run folder; OUT/encoder is what `repkit embed` needs.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")] = "autoencoder",
     split: Annotated[
         str | None, typer.Option(help="Split of hub corpora and of LibriSpeech or TED-LIUM folders.")
@@ -42,7 +43,7 @@ def pretrain_ae(
 
     resolved = load_recipe(PretrainRecipe, recipe, set_)
     config = validate(PretrainConfig, resolved.training, "training")
-    corpora = list(parse_corpora(corpus, split).values())
+    corpora = list(parse_corpora(corpus, split, corpus_set).values())
     screen = console()
     if dry_run:
         for opened in corpora:

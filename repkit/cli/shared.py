@@ -7,11 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from repkit.api import Corpus
+from repkit.config.load import assign, parse_assignment
 from repkit.errors import RepkitError, UsageError
 
 CORPUS_HELP = (
     "Corpus as NAME=PATH (a folder with metadata.csv, an official download, LibriSpeech or TED-LIUM as downloaded, parquet), "
-    "NAME=hub:ORG/ID, or a name alone (librispeech, tedlium, synthetic_a ...). Repeatable."
+    "NAME=hub:ORG/ID, NAME=plugin:COMPONENT, or a name alone (librispeech, tedlium, synthetic_a ...). Repeatable."
+)
+CORPUS_SET_HELP = (
+    "Setting of a corpus (TOML value): NAME.columns.ROLE=COLUMN, NAME.pattern=REGEX, NAME.emotions.LABEL=EMOTION, "
+    "NAME.rating_range=[1, 7], NAME.variant=..., NAME.revision=... Repeatable."
 )
 
 
@@ -30,24 +35,37 @@ def interruptible(what_is_kept: str) -> Iterator[None]:
         raise Interrupted(f"interrupted; {what_is_kept}; start the same command again to go on") from error
 
 
-def parse_corpora(
-    texts: Sequence[str], split: str | None = None, options: dict[str, Any] | None = None
-) -> dict[str, Corpus]:
+def parse_corpora(texts: Sequence[str], split: str | None = None, settings: Sequence[str] = ()) -> dict[str, Corpus]:
     """Return the corpora named by ``--corpus`` options.
 
+    Args:
+        texts: ``NAME[=PLACE]`` each.
+        split: part of hub datasets and OpenSLR corpora.
+        settings: ``NAME.KEY=VALUE`` each, the values of ``--corpus-set``.
+
     Raises:
-        UsageError: no corpus, or one twice.
+        UsageError: no corpus, one twice, or a setting of a corpus that is not given.
     """
     from repkit.audio.open import open_corpus
 
     if not texts:
         raise UsageError("--corpus: none given; expected at least one NAME=PATH, for example --corpus emodb=data/emodb")
+    places = [text.partition("=") for text in texts]
+    options: dict[str, Any] = {}
+    for text in settings:
+        path, value = parse_assignment(text, "--corpus-set")
+        if len(path) < 2 or path[0] not in {name for name, _, _ in places}:
+            names = ", ".join(name for name, _, _ in places)
+            raise UsageError(
+                f"--corpus-set {text}: expected NAME.KEY=VALUE with NAME one of {names}, "
+                f"for example {places[0][0]}.columns.speaker=speaker_name"
+            )
+        assign(options, path, value)
     corpora: dict[str, Corpus] = {}
-    for text in texts:
-        name, equals, location = text.partition("=")
+    for name, equals, location in places:
         if name in corpora:
-            raise UsageError(f"--corpus {text}: {name!r} was already given; each corpus once")
-        corpora[name] = open_corpus(name, location if equals else None, split=split, options=options or {})
+            raise UsageError(f"--corpus {name}{equals}{location}: {name!r} was already given; each corpus once")
+        corpora[name] = open_corpus(name, location if equals else None, split=split, options=options.get(name, {}))
     return corpora
 
 

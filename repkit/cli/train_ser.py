@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.errors import UsageError
 
@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False)
 def train_ser(
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
+    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     embeddings: Annotated[
         list[str],
         typer.Option(
@@ -51,7 +52,7 @@ def train_ser(
     named = [
         f"{name}={path}" for name, path in resolved.corpora.items() if not any(c.split("=")[0] == name for c in corpus)
     ]
-    corpora = parse_corpora([*corpus, *named])
+    corpora = parse_corpora([*corpus, *named], settings=corpus_set)
     if dry_run:
         _show_plan(resolved, corpora, workers)
         return

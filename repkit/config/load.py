@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: not TOML: {error}; mend the file") from error
 
 
-def parse_assignment(text: str) -> tuple[list[str], Any]:
+def parse_assignment(text: str, option: str = "--set") -> tuple[list[str], Any]:
     """Split ``a.b=value`` into its path and a TOML value; a bare word is text.
 
     Raises:
@@ -36,7 +36,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {text}: expected KEY=VALUE, for example training.epochs=50")
+        raise UsageError(f"{option} {text}: expected KEY=VALUE, for example training.epochs=50")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

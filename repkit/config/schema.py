@@ -34,8 +34,14 @@ class LabelsTable(_Table):
     map: str = "own"
     views: tuple[Literal["emotion", "arousal", "valence"], ...] = ("emotion",)
     category_map: str | None = Field(
-        default="circumplex3", description="named map from category to arousal and valence where ratings are missing"
+        default="circumplex3",
+        description="named map from category to arousal and valence where ratings are missing; 'none' leaves them missing",
     )
+
+    @field_validator("category_map")
+    @classmethod
+    def _none_is_a_word(cls, value: str | None) -> str | None:
+        return None if value == "none" else value  # TOML has no null
 
     @field_validator("views")
     @classmethod

@@ -1,4 +1,4 @@
-"""The check that every list of folds passes before anything is trained. Source: own design (design.md idea 6)."""
+"""The check that every list of folds passes before anything is trained. Source: own design."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The same held-out speech is reconstructed from each utterance's own vector, from another's, and from zeros, and is set
 beside a copy of the previous frame. A decoder that reads the vector is much worse with another's. Source: own design,
-after the prototypes of facts/findings.md.
+after what prototypes showed (docs/decisions/0008).
 """
 
 from __future__ import annotations

@@ -41,23 +41,7 @@ from repkit.training.checkpoint import (
     save_checkpoint,
     unpack_optimizer,
 )
-
-__all__ = ["PretrainConfig", "pretrain", "resolve_precision"]
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return ``"fp32"`` or ``"bf16"``: auto takes bf16 where the hardware multiplies it faster than fp32.
-
-    On CPUs without AMX tiles bf16 is emulated and tens of times slower (measured: 1 against 63 GFLOP/s).
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type == "cpu":
-        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        return "bf16" if has_amx() else "fp32"
-    return "fp32"
+from repkit.training.optim import resolve_precision
 
 
 def pretrain(

@@ -2,7 +2,7 @@
 
 A checkpoint is ``step-<n>.safetensors`` and, published after it, ``step-<n>.json`` with the checksum of the tensors and
 whatever numbers the loop needs. Both are written under a temporary name, synced and renamed. Loading walks back from
-the newest to the first one that is whole. Source: own design (design.md section 5).
+the newest to the first one that is whole. Source: own design.
 """
 
 from __future__ import annotations

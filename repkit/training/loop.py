@@ -14,7 +14,7 @@ from repkit.api import Outputs
 from repkit.errors import DataError
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData, sequential_batches, shuffled_batches
-from repkit.training.optim import build_optimiser, use_bf16
+from repkit.training.optim import build_optimiser, resolve_precision
 
 if TYPE_CHECKING:
     from repkit.config.schema import TrainingTable
@@ -96,7 +96,7 @@ def fit(
         DataError: the loss is not finite, or a batch's labels are all missing throughout an epoch.
     """
     torch.manual_seed(derive_seed(seed, "dropout"))
-    bf16 = use_bf16(table.precision)
+    bf16 = resolve_precision(table.precision, torch.device("cpu")) == "bf16"
     parameters = [*model.parameters(), *(p for module, _ in objectives.values() for p in module.parameters())]
     optimiser = build_optimiser(parameters, table)
     select = table.select_by == "dev.uar" and len(dev) > 0

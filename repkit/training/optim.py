@@ -1,4 +1,4 @@
-"""Optimisers by name."""
+"""Optimisers and precision by name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ def build_optimiser(parameters: Iterable[torch.nn.Parameter], table: TrainingTab
     return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=table.momentum)
 
 
-def bf16_supported() -> bool:
-    """Return whether this machine multiplies bfloat16 in hardware; elsewhere bf16 is several times slower than fp32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported()) if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Return ``"fp32"`` or ``"bf16"``: auto takes bf16 where the hardware multiplies it faster than fp32.
 
-
-def use_bf16(precision: str) -> bool:
-    """Return whether to run under bf16 autocast for a precision of ``auto``, ``fp32`` or ``bf16``."""
-    return precision == "bf16" or (precision == "auto" and bf16_supported())
+    On CPUs without AMX tiles bf16 is emulated and many times slower than fp32 (docs/decisions/0006).
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cpu":
+        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        return "bf16" if has_amx() else "fp32"
+    return "fp32"

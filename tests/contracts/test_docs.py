@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,8 +309,11 @@ def test_the_example_of_other_columns_works(tmp_path, monkeypatch):
     (tmp_path / "recordings").mkdir()
     soundfile.write("recordings/1.wav", 0.1 * np.sin(np.arange(4000)), 16000)
     (tmp_path / "recordings/metadata.csv").write_text("Clip,Actor,Code\n1.wav,7,W\n")
-    (block,) = blocks((ROOT / "docs/corpora.md").read_text(encoding="utf-8"), "python")
-    exec(compile(block, "docs/corpora.md", "exec"), {})
+    (block, *_) = [
+        b for b in blocks((ROOT / "docs/corpora.md").read_text(encoding="utf-8"), "console") if "export" in b
+    ]
+    for line in block.strip().splitlines():
+        subprocess.run([sys.executable, "-m", *shlex.split(line.removeprefix("$ "))], check=True)
     table = (tmp_path / "my_speech/metadata.csv").read_text().splitlines()
     assert table[1].startswith("data/1.flac,1,7,,,,anger,")
 
@@ -341,7 +345,7 @@ def test_the_tutorial_runs_as_printed(tmp_path, monkeypatch, one_core, capsys):
         streams = capsys.readouterr()
         assert code == 0, f"{command}\n{streams.err}"
         said[command] = streams.out
-    assert (tmp_path / "my_speech/metadata.csv").read_text().startswith(blocks(page, "")[0])
+    assert (tmp_path / "my_speech/metadata.csv").read_text().startswith(blocks(page, "csv")[0])
     check = said["repkit corpora check mine=my_speech"]
     assert check.startswith("mine: 192 utterances, 192 usable, 0.12 h")
     assert ["anger", "24", "24", "48"] in [line.split() for line in check.splitlines()]

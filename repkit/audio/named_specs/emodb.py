@@ -10,7 +10,7 @@ SPEC = NamedSpec(
     language="de",
     licence="free for research",
     home="http://emodb.bilderbar.info",
-    source="grammar read off the original files, all 535 (papers/corpora.md section 1)",
+    source="grammar read off the original files, all 535",
     example="wav/03a01Wa.wav",
     pattern=r"(?P<speaker>03|08|09|1[0-6])(?P<sentence>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<repetition>[a-z])",
     # German initials: F is Freude (happiness), A is Angst (fear), W is Wut (anger)

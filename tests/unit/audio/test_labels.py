@@ -97,7 +97,7 @@ def test_the_papers_disagree_where_they_disagree():
     assert parry.targets(boredom)["emotion"] == "neutral"
 
 
-# papers/corpora.md section 2, the ready map: label -> Parry, Gao, Gerczuk
+# the papers' tables side by side: label -> Parry, Gao, Gerczuk
 READY = """
 anger neg hi,neg hi,neg
 boredom neu lo,neg lo,neu

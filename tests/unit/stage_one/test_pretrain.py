@@ -19,10 +19,12 @@ from repkit.runs.seeding import derive_seed
 from repkit.stage_one import train as train_module
 from repkit.stage_one.data import Pieces, split_speakers
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
-from repkit.stage_one.train import PretrainConfig, pretrain, resolve_precision
+from repkit.stage_one.settings import PretrainConfig
+from repkit.stage_one.train import pretrain
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.training import checkpoint as checkpoint_module
 from repkit.training.checkpoint import load_newest_checkpoint
+from repkit.training.optim import resolve_precision
 
 
 def weights(out):
