@@ -1,6 +1,7 @@
-"""Shared fixtures. One thread per process: two OpenMP threads on busy cores cost up to 14x (docs/decisions)."""
+"""Shared fixtures. One thread per process: two OpenMP threads on busy cores cost up to 14x (docs/decisions/0006)."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Keep what fixtures of a session cache away from the user's own cache."""
+    config.cache_folder = tempfile.TemporaryDirectory(prefix="repkit-test-cache-")
+    os.environ["REPKIT_CACHE"] = config.cache_folder.name
+
+
+def pytest_unconfigure(config):
+    config.cache_folder.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ PRETRAIN = {
     "ae-ravdess": ("autoencoder", "ravdess", 10),
     "ae-urdu": ("autoencoder", "urdu", 37),
 }
-SER_EPOCHS = 30
+SER_EPOCHS = 20
 
 
 def commands(data: str) -> list[list[str]]:

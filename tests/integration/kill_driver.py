@@ -135,6 +135,7 @@ def stage_one(folder, toy, encoder, options):
 
 
 if __name__ == "__main__":
+    import repkit.audio.open
     from repkit.cli import main
 
     where = Path(sys.argv[2])
