@@ -27,17 +27,20 @@ def attempt(arguments, text, number=0, ready=lambda: False, wait=0.0):
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         sys.argv = ["repkit", *map(str, arguments)]
+        code = 1
         try:
             main()
-        except SystemExit:
-            raise  # through the driver, so that this process ends as any other does
+        except SystemExit as end:
+            code = end.code or 0
         except BaseException:  # noqa: BLE001
             traceback.print_exc()
-        sys.exit(1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # an orderly end of so large a process takes longer than its work
     end, deadline = 0, time.monotonic() + LONGEST_S
     while not end and not ready():
         end, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.002)
+        time.sleep(0.005)
         if time.monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
             raise TimeoutError(f"{arguments}: {Path(text).read_text()}")
@@ -135,6 +138,8 @@ def stage_one(folder, toy, encoder, options):
 
 
 if __name__ == "__main__":
+    import rich.progress
+
     import repkit.audio.open
     from repkit.cli import main
 
