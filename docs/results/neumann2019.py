@@ -114,6 +114,34 @@ def stage_one_table(work: Path) -> list[str]:
     return rows
 
 
+def paper_table(runs: dict[str, Path]) -> list[str]:
+    """Return the published UAR beside ours, as the recipe carries it."""
+    published = json.loads((next(iter(runs.values())) / "resolved.json").read_text())["paper"]
+    ours: dict[str, list[str]] = {}
+    for folder in runs.values():
+        for score in json.loads((folder / "results.json").read_text())["scores"]:
+            if score["view"] == "emotion" and score["checkpoint"] == "selected":
+                ours.setdefault(score["condition"], []).append(f"{100 * score['uar']['mean']:.1f}")
+    rows = [
+        f"| condition | paper, {published[0]['corpus']}: UAR (min to max) | "
+        + " | ".join(f"ours, {c}" for c in runs)
+        + " |"
+    ]
+    rows.append("|:--|" + "--:|" * (1 + len(runs)))
+    for value in published:
+        mine = ours.get(value["condition"], ["-"] * len(runs))
+        rows.append(
+            f"| {value['condition']} | {value['uar']:.1f} ({value['minimum']:.1f} to {value['maximum']:.1f}) | "
+            + " | ".join(mine)
+            + " |"
+        )
+    return [
+        *rows,
+        "",
+        "Other corpora, other speakers, other sizes: the columns show what was published, they are no reproduction of it.",
+    ]
+
+
 def verdicts(runs: dict[str, Path]) -> list[str]:
     """Return one plain sentence per corpus and vector: against the baseline and against both controls."""
     lines = []
@@ -178,9 +206,11 @@ def page(data: str, work: Path, steps: list[list[str]]) -> str:
         "Where another's vector does as well as one's own, the reconstruction error says nothing about the vector.",
         "## Stage two: UAR",
         compare_runs(list(runs.values())).rstrip(),
+        "## The paper's numbers",
+        "\n".join(paper_table(runs)),
         "## Does the vector help, and more than its controls?",
         "Points of pooled UAR with the 95 % interval of a paired bootstrap over speakers; `helps` needs the whole interval above zero and "
-        "p < 0.05 by sign flips over speakers, `cannot tell` is printed where the interval spans zero or fewer than six speakers were tested.",
+        "p < 0.05 by sign flips over speakers, `does not help` an interval that ends below +1 point, `cannot tell` is all else.",
         f"Number of corpora (of {len(runs)}) on which:",
         "\n".join(summary(runs)),
         "\n".join(verdicts(runs)),

@@ -5,6 +5,7 @@ What happened goes to log.json in the folder given.
 """
 
 import fcntl
+import importlib
 import json
 import os
 import random
@@ -14,8 +15,19 @@ import time
 import traceback
 from pathlib import Path
 
+from repkit.cli import main
+
 LONGEST_S = 120
 draw = random.Random(0)
+
+
+def preload(*modules):
+    """Import what the children need, lest each of them does."""
+    for name in (*modules, "h5py", "rich.progress", "repkit.audio.open"):
+        importlib.import_module(name)
+    import torch
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser loads a second's worth of torch
 
 
 def attempt(arguments, text, number=0, ready=lambda: False, wait=0.0):
@@ -62,9 +74,7 @@ def done_jobs(root):
 
 def train_ser(folder, options, n_jobs):
     """Kill train-ser while it makes frames, between and in jobs, and while it draws the report."""
-    import torch
-
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # loads a second's worth of torch
+    preload("matplotlib.pyplot", "sklearn.manifold", "repkit.workflows.train_ser", "repkit.stage_two.attentive_cnn")
 
     def arguments(name):
         os.environ["REPKIT_CACHE"] = str(folder / f"cache-{name}")
@@ -99,7 +109,8 @@ def held(folder):
 
 def stage_one(folder, toy, encoder, options):
     """Kill and interrupt pretrain-ae and embed."""
-
+    preload("accelerate", "torch.utils.tensorboard", "transformers.conversion_mapping")
+    preload("repkit.stage_one.gru_autoencoder", "repkit.workflows.embed", "repkit.workflows.pretrain_ae")
     os.environ["REPKIT_CACHE"] = str(folder / "cache")
     text = folder / "text"
     corpus = ["--corpus", f"toy={toy}"]
@@ -138,11 +149,6 @@ def stage_one(folder, toy, encoder, options):
 
 
 if __name__ == "__main__":
-    import rich.progress
-
-    import repkit.audio.open
-    from repkit.cli import main
-
     where = Path(sys.argv[2])
     found = globals()[sys.argv[1]](where, *json.loads(sys.argv[3]))
     (where / "log.json").write_text(json.dumps(found), encoding="utf-8")

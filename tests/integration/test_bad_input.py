@@ -132,7 +132,11 @@ def test_unusual_but_good_files_are_taken(here):
             ["no column with the audio files", "--corpus-set"],
         ),
         (("file_name", "talker?", "gender", "emotion"), lambda rows: rows, ["speaker", "--corpus-set"]),
-        (None, lambda rows: [(*rows[0][:3], "angr"), *rows[1:]], ["angr", "did you mean 'anger'", "metadata.csv line 2"]),
+        (
+            None,
+            lambda rows: [(*rows[0][:3], "angr"), *rows[1:]],
+            ["angr", "did you mean 'anger'", "metadata.csv line 2"],
+        ),
         (None, lambda rows: [(rows[0][0], "", *rows[0][2:]), *rows[1:]], ["metadata.csv line 2", "speaker"]),
         (None, lambda rows: [("gone.wav", *rows[0][1:]), *rows[1:]], ["gone.wav"]),
         (None, lambda rows: [*rows, rows[0]], ["line 18", "already in line 2"]),

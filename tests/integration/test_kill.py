@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_finished_jobs_are_never_run_again(killed):
     counts = [len(entry["jobs"]) for entry in log]
     assert counts == sorted(counts)
     assert len({*counts} - {0, N_JOBS}) >= 2  # it was killed with some jobs done and some not
-    for before, after in zip(log, log[1:]):
+    for before, after in pairwise(log):
         assert before["jobs"].items() <= after["jobs"].items()  # same files, same times
         if len(before["jobs"]) > 0:
             assert f"(continued, {len(before['jobs'])} of {N_JOBS} jobs done)" in after["text"]
@@ -177,14 +178,8 @@ def test_two_processes_are_stopped_with_their_parent_and_compute_what_one_does(
 
 
 def test_pretrain_ae_and_embed_killed_and_interrupted(stage_one, tmp_path):
-    more = (
-        "--set",
-        "training.epochs=6",
-        "--set",
-        "training.checkpoint_every_steps=1",
-        "--set",
-        "training.batch_size=4",
-    )
+    settings = ("training.epochs=6", "training.checkpoint_every_steps=1", "training.batch_size=4")
+    more = [option for setting in settings for option in ("--set", setting)]
     log = drive("stage_one", tmp_path, str(stage_one / "toy"), str(stage_one / "ae"), [*PRETRAIN, *more])
     pretrained, embedded = log[:5], log[5:]
     assert [entry["end"] for entry in pretrained[:4]].count(-signal.SIGKILL) >= 3
