@@ -36,6 +36,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called; this, unlike rendering help, imports it."""
         self._calling = True
+        self.commands = dict.fromkeys(COMMANDS)  # typer looks here for a name like the one mistyped
         try:
             return super().resolve_command(ctx, args)
         finally:

@@ -8,6 +8,7 @@ import fcntl
 import importlib
 import json
 import os
+import pkgutil
 import random
 import signal
 import sys
@@ -30,8 +31,21 @@ def preload(*modules):
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser loads a second's worth of torch
 
 
+def slow_down(place, name, seconds):
+    """Make a function take its time, so that a signal finds the process at work on a machine of any speed."""
+    place = pkgutil.resolve_name(place)
+    real = getattr(place, name)
+
+    def slow(*arguments, **options):
+        time.sleep(seconds)
+        return real(*arguments, **options)
+
+    setattr(place, name, slow)
+
+
 def attempt(arguments, text, number=0, ready=lambda: False, wait=0.0):
     """Fork, run ``repkit ARGUMENTS``, wait until `ready` and a little more, send the signal; return how it ended."""
+    Path(text).unlink(missing_ok=True)
     child = os.fork()
     if not child:
         os.setsid()
@@ -84,11 +98,12 @@ def train_ser(folder, options, n_jobs):
     assert attempt(arguments("whole"), text) == 0, text.read_text()
     n_done = len(done_jobs(root))
     moments = [lambda: list(cache.glob("*")), *[lambda: len(done_jobs(root)) > n_done] * 5]
-    moments += [lambda: n_done < n_jobs == len(done_jobs(root)), lambda: list(root.glob("tiny/*/figures/*"))]
+    moments += [lambda: n_done < n_jobs == len(done_jobs(root))]
+    moments += [lambda: text.exists() and f"(continued, {n_jobs} of {n_jobs} jobs done)" in text.read_text()]
     log = []
     for ready in moments:
         n_done = len(done_jobs(root))
-        end = attempt(arguments("killed"), text, signal.SIGKILL, ready, draw.uniform(0, 0.25))
+        end = attempt(arguments("killed"), text, signal.SIGKILL, ready, draw.uniform(0, 0.6))
         log.append({"end": end, "jobs": done_jobs(root), "text": text.read_text()})
     end = attempt(arguments("killed"), text)
     log.append({"end": end, "jobs": done_jobs(root), "text": text.read_text()})
@@ -111,6 +126,8 @@ def stage_one(folder, toy, encoder, options):
     """Kill and interrupt pretrain-ae and embed."""
     preload("accelerate", "torch.utils.tensorboard", "transformers.conversion_mapping")
     preload("repkit.stage_one.gru_autoencoder", "repkit.workflows.embed", "repkit.workflows.pretrain_ae")
+    slow_down("repkit.stage_one.train", "save_checkpoint", 0.1)
+    slow_down("repkit.store.writer.StoreWriter", "add", 0.03)
     os.environ["REPKIT_CACHE"] = str(folder / "cache")
     text = folder / "text"
     corpus = ["--corpus", f"toy={toy}"]
@@ -126,7 +143,7 @@ def stage_one(folder, toy, encoder, options):
     out = folder / "ae-killed"
     for number in [signal.SIGKILL] * 4 + [signal.SIGINT]:
         before = newest()
-        end = pretrain(out, number, lambda before=before: newest() != before, draw.uniform(0, 0.2))
+        end = pretrain(out, number, lambda before=before: newest() != before, draw.uniform(0, 0.1))
         status = json.loads((out / "status.json").read_text())
         log.append({"end": end, "newest": newest(), "status": status, "text": text.read_text()})
     assert pretrain(out) == 0, text.read_text()

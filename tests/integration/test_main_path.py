@@ -280,7 +280,7 @@ def test_the_expected_hours_grow_with_the_work(stage_one, here):
         text = ok("train-ser", *options, *more).err
         return float(next(line for line in text.splitlines() if line.startswith("expected")).split()[1])
 
-    few, many = hours("--set", "training.epochs=20000"), hours("--set", "training.epochs=200000")
+    few, many = hours("--set", "training.epochs=2000000"), hours("--set", "training.epochs=20000000")
     assert few > 0
     assert 3 < many / few < 30  # a measurement
 
