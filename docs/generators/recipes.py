@@ -24,7 +24,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "name": "small letters, digits, `_`, `.`, `-`; names the folder of its runs",
         "description": "one line for `repkit recipes list` and the report",
         "seeds": "every fold and condition is trained once per seed",
-        "min_duration_s": "shorter utterances count as bad audio",
         "frontend": "`name` of the frontend and its settings",
         "protocol": "`name` of the rule that makes the folds and its settings",
         "model": "`name` of the stage-two model and its settings",

@@ -101,6 +101,17 @@ def read_tables(name: str) -> dict[str, Any]:
     return merge(base, tables)
 
 
+def _nested_keys(kind: type[BaseModel]) -> list[str]:
+    """Return the keys of the tables inside a recipe, for suggestions."""
+    tables = [field.annotation for field in kind.model_fields.values()]
+    return [
+        key
+        for table in tables
+        if isinstance(table, type) and issubclass(table, BaseModel)
+        for key in table.model_fields
+    ]
+
+
 def load_recipe(
     kind: type[Recipe], name: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
@@ -127,5 +138,5 @@ def load_recipe(
     try:
         return kind.model_validate(tables)
     except ValidationError as error:
-        known = tuple(kind.model_fields)
+        known = (*kind.model_fields, *_nested_keys(kind))
         raise RecipeError(f"recipe {name}: not valid", validation_lines(error, "", known)) from error

@@ -117,7 +117,6 @@ class SerRecipe(_Table):
     description: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     max_duration_s: float | None = Field(default=7.5, gt=0, description="utterances are cut at their end")
-    min_duration_s: float = Field(default=0.1, gt=0)
     corpora: dict[str, str] = Field(default_factory=dict, description="name to folder; usually from --corpus")
     labels: LabelsTable = LabelsTable()
     frontend: ComponentTable = ComponentTable(name="log_mel")

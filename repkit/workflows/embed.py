@@ -73,7 +73,10 @@ def embed(
         path = Path(out) / opened.name / corpus.name
         with StoreWriter(path, spec, shard_size=1024) as writer:
             if not writer.finished:
-                _fill(writer, opened, corpus, on_bad_audio, max_duration_s, window, progress)
+                _fill(writer, opened, corpus, max_duration_s, window, progress)
+            if writer.left_out and on_bad_audio == "stop":
+                raise bad_audio_error(corpus.name, list(writer.left_out.items()), writer.path)
+            writer.finish()
         stores[corpus.name] = open_store(path, spec)
     return stores
 
@@ -82,7 +85,6 @@ def _fill(
     writer: StoreWriter,
     encoder: Encoder,
     corpus: Corpus,
-    on_bad_audio: str,
     max_duration_s: float | None,
     window: int,
     progress: Callable[[str, int, int], None] | None,
@@ -102,9 +104,6 @@ def _fill(
         done += len(block)
         if progress:
             progress(corpus.name, done, total)
-    if writer.left_out and on_bad_audio == "stop":
-        raise bad_audio_error(corpus.name, list(writer.left_out.items()), writer.path)
-    writer.finish()
 
 
 def prefetch(items: Iterable[T], size: int) -> Iterator[T]:

@@ -120,7 +120,6 @@ def train_ser(
         try:
             run_jobs(run_job, context, todo, n_workers, watch)
             run.log("finished")
-            tell("running")  # the report states the time that is written here
             render(run.path)
         except BaseException as error:
             with suppress(OSError, DataError):  # a full disk must not hide the first error

@@ -103,6 +103,7 @@ def test_without_them_when_asked_and_recorded(spoilt, here, stage_one, monkeypat
     embed = ("embed", "--encoder", stage_one / "ae", "--corpus", "bad=bad", "--out", "emb")
     assert_all_named(cli(*embed), spoilt)
     assert "16 utterances, 32 dimensions, 6 left out" in ok(*embed, "--on-bad-audio", "skip").out
+    assert_all_named(cli(*embed), spoilt)  # done, but whoever does not ask to skip is told
     train = (*TRAIN, "--corpus", "bad=bad", "--embeddings", "emb")
     refused = cli(*train)
     assert refused.code == 4

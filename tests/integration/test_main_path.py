@@ -170,6 +170,7 @@ def test_the_report_is_rebuilt_from_the_run_directory_alone(trained, tmp_path, m
     for name in made:
         assert (copy / name).read_bytes() == (run / name).read_bytes(), name
     page = (copy / "report.md").read_text()
+    assert " minutes for 16 jobs." in page
     assert str(tmp_path) not in page.replace((run / "command.txt").read_text(), "")
     for image in (line.split("(")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")):
         assert (copy / image).is_file()

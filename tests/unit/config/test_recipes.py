@@ -32,7 +32,7 @@ def test_all_problems_are_told_at_once_with_suggestions(tmp_path):
     assert "seds: unknown key; did you mean 'seeds'?" in problems
     assert "seeds.1: got 'two'" in problems
     assert "training.epochs: got 0" in problems
-    assert "training.learning_rte: unknown key" in problems
+    assert "training.learning_rte: unknown key; did you mean 'learning_rate'?" in problems
     assert caught.value.exit_code == 2
 
 
