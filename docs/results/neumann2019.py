@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 CORPORA = ("emodb", "emovo", "ravdess", "urdu")
-# about 220 updates each, so that the encoders differ in what they heard and not in how long they learnt
+# nearly equal numbers of updates, so that the encoders differ in what they heard and not in how long they learnt
 PRETRAIN = {
     "ae-librispeech": ("autoencoder", "librispeech", 16),
     "ae-librispeech-blind": ("autoencoder_blind", "librispeech", 16),
