@@ -5,6 +5,8 @@ Nothing here imports torch at run time, so that listing and checking stay fast.
 """
 
 from repkit.api.components import (
+    DOMAINS,
+    MODEL_CAPABILITIES,
     Corpus,
     Encoder,
     EvaluationProtocol,
@@ -24,16 +26,23 @@ from repkit.api.data import (
     Utterance,
     View,
 )
+from repkit.api.splits import DevConfig, check_utterances, speaker_genders, speaker_parts, split_dev
+from repkit.errors import BadAudioError, DataError, PluginError, RepkitError, UsageError
 
 API_VERSION = (1, 0)
 
 __all__ = [
     "API_VERSION",
+    "DOMAINS",
     "MISSING",
+    "MODEL_CAPABILITIES",
     "Audio",
+    "BadAudioError",
     "Batch",
     "Config",
     "Corpus",
+    "DataError",
+    "DevConfig",
     "Encoder",
     "EvaluationProtocol",
     "Fold",
@@ -41,8 +50,15 @@ __all__ = [
     "Frontend",
     "Objective",
     "Outputs",
+    "PluginError",
+    "RepkitError",
     "SerModel",
     "TaskSpec",
+    "UsageError",
     "Utterance",
     "View",
+    "check_utterances",
+    "speaker_genders",
+    "speaker_parts",
+    "split_dev",
 ]

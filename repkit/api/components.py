@@ -92,7 +92,16 @@ class Encoder(Protocol):
 
 
 class SerModel(Protocol):
-    """A stage-two model (group ``repkit.models``), a `torch.nn.Module` built as ``Class(config, task)``."""
+    """A stage-two model (group ``repkit.models``), a `torch.nn.Module` built as ``Class(config, task)``.
+
+    Optional attributes and methods:
+
+    - ``capabilities``: a frozenset of what the model can do beyond log-Mel frames of any length; `MODEL_CAPABILITIES`
+      lists them. A condition with embeddings is refused by a model that does not read them;
+    - ``capabilities_for(config)``, a class method: the same where settings decide; instances then hold the result in
+      ``capabilities``;
+    - ``copy_parts(source, target)``: give the parts of corpus target the values of corpus source (``per_corpus`` only).
+    """
 
     Config: ClassVar[type[_Config]]
 
@@ -105,8 +114,33 @@ class SerModel(Protocol):
         ...
 
 
+MODEL_CAPABILITIES: Mapping[str, str] = {
+    "vectors": "joins utterance vectors (Batch.vectors) when the task has them",
+    "states": "joins frame-level states (Batch.states) when the task has them",
+    "segments": "needs items of fixed length (TaskSpec.n_frames); the recipe must have a [segments] table",
+    "per_corpus": "keeps parts of its own for every corpus of TaskSpec.corpora and reads Batch.corpora",
+    "routes": "can take the parts of a view instead of those of the corpus (Batch.route)",
+    "padding_sensitive": "published behaviour under which padding changes the result; the report says so",
+}
+"""What a model may declare in ``capabilities``, and what each means to the engine and the conformance kit."""
+
+DOMAINS = ("speaker", "corpus", "language", "gender")
+"""What an objective may ask to be told apart."""
+
+
 class Objective(Protocol):
-    """A stage-two loss (group ``repkit.objectives``), a `torch.nn.Module` built as ``Class(config, task)``."""
+    """A stage-two loss (group ``repkit.objectives``), a `torch.nn.Module` built as ``Class(config, task)``.
+
+    Its parameters are trained with the model's. Optional methods:
+
+    - ``domains(config)``, a static or class method: the `DOMAINS` whose classes must stand in ``batch.domains``;
+    - ``measure(outputs, batch, progress)``: named figures (numbers or 0-d tensors) for the log, averaged over an epoch,
+      never minimised; called without gradient;
+    - ``update(outputs, batch)``: change buffers after the optimiser's step (running centres and the like), without
+      gradient;
+    - ``diagnose(figures)``: given an epoch's mean losses and figures of this objective, return a sentence that warns
+      of a training gone wrong, or None.
+    """
 
     Config: ClassVar[type[_Config]]
 
@@ -117,7 +151,10 @@ class Objective(Protocol):
 
 @runtime_checkable
 class EvaluationProtocol(Protocol):
-    """The rule that makes folds (group ``repkit.protocols``)."""
+    """The rule that makes folds (group ``repkit.protocols``).
+
+    A Config with a field ``hold_out`` (names of corpora never trained on) can be used with ``--hold-out``.
+    """
 
     Config: ClassVar[type[_Config]]
 
@@ -127,6 +164,8 @@ class EvaluationProtocol(Protocol):
 
 
 __all__ = [
+    "DOMAINS",
+    "MODEL_CAPABILITIES",
     "Audio",
     "Corpus",
     "Encoder",

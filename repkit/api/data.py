@@ -97,7 +97,10 @@ class TaskSpec:
         n_bands: F of the log-Mel frames.
         vector_dim: D of the utterance vector, 0 when there is none.
         state_dim: D of frame-level states, 0 when there are none.
-        domains: number of classes of each domain (speaker, corpus, language, gender).
+        domains: number of classes of each domain (speaker, corpus, language, gender) that the objectives ask for and
+            that has at least two in this fold's training audio.
+        corpora: per corpus, in the order of `Batch.corpora`, the classes of each view that it has.
+        n_frames: T of every item when utterances are cut into segments of fixed length, else 0.
     """
 
     views: Mapping[str, tuple[str, ...]]
@@ -105,14 +108,16 @@ class TaskSpec:
     vector_dim: int = 0
     state_dim: int = 0
     domains: Mapping[str, int] = field(default_factory=dict)
+    corpora: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    n_frames: int = 0
 
 
 @dataclass(slots=True)
 class Batch:
-    """A padded batch for stage two.
+    """A padded batch for stage two. Its items are utterances, or segments of them.
 
     Attributes:
-        ids: B utterance ids.
+        ids: B utterance ids; the same id several times where the items are segments.
         frames: (B, T, F) float32, zero where padded.
         lengths: (B,) int64, valid frames.
         targets: per view (B,) int64 class index, `MISSING` where unlabelled.
@@ -121,6 +126,9 @@ class Batch:
         state_lengths: (B,) int64 or None.
         domains: per domain (B,) int64 class index, `MISSING` where unknown.
         weights: (B,) float32 utterance weights or None.
+        corpora: (B,) int64 index into `TaskSpec.corpora`, or None.
+        route: None (each item goes through the parts of its own corpus) or a view whose parts, common to all corpora,
+            a model that can do so takes instead.
     """
 
     ids: list[str]
@@ -132,6 +140,8 @@ class Batch:
     state_lengths: torch.Tensor | None = None
     domains: dict[str, torch.Tensor] = field(default_factory=dict)
     weights: torch.Tensor | None = None
+    corpora: torch.Tensor | None = None
+    route: str | None = None
 
     @property
     def mask(self) -> torch.Tensor:

@@ -18,7 +18,7 @@ from repkit.training.executors import Event
 class JobTable:
     """Jobs done, running epochs, mean dev UAR and time left, one row per condition."""
 
-    def __init__(self, totals: dict[str, int], done: dict[str, int], epochs: int) -> None:
+    def __init__(self, totals: dict[str, int], done: dict[str, int], epochs: dict[str, int]) -> None:
         self.totals, self.done, self.epochs = totals, defaultdict(int, done), epochs
         self.n_before = sum(done.values())
         self.running: dict[int, tuple[Any, int]] = {}
@@ -47,7 +47,7 @@ class JobTable:
     def seconds_left(self) -> float | None:
         """Expected wall time until the end, None before anything is known."""
         n_total, n_done = sum(self.totals.values()), sum(self.done.values())
-        partial = sum(epoch / self.epochs for _, epoch in self.running.values())
+        partial = sum(epoch / self.epochs[job.condition] for job, epoch in self.running.values())
         fresh = n_done - self.n_before + partial
         if fresh < 0.05:
             return None
@@ -65,7 +65,7 @@ class JobTable:
             table.add_column(name)
         for condition, total in self.totals.items():
             running = ", ".join(
-                f"{job.fold} s{job.seed} {epoch}/{self.epochs}"
+                f"{job.fold} s{job.seed} {epoch}/{self.epochs[job.condition]}"
                 for job, epoch in self.running.values()
                 if job.condition == condition
             )

@@ -47,7 +47,7 @@ def check(
         raise RecipeError(f"recipe {recipe}: command must be one of {', '.join(KINDS)}")
     resolved = load_recipe(kind, recipe, set_)
     if isinstance(resolved, SerRecipe):
-        from repkit.workflows.ser_plan import check_components
+        from repkit.workflows.ser_conditions import check_components
 
         check_components(resolved)
     else:

@@ -12,6 +12,7 @@ import typer
 
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.config import SerRecipe, find_recipe, load_recipe
+from repkit.config.schema import Condition
 from repkit.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -22,6 +23,12 @@ def train_ser(
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    hold_out: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=PATH", help="Corpus that is tested whole and never trained on; like --corpus. Repeatable."
+        ),
+    ] = [],  # noqa: B006
     embeddings: Annotated[
         list[str],
         typer.Option(
@@ -47,17 +54,23 @@ def train_ser(
 
     An interrupted run is continued when the same command is given again; finished jobs are kept.
     """
-    overrides: dict[str, Any] = {"conditions": _conditions(embeddings)} if embeddings else {}
-    resolved = load_recipe(SerRecipe, recipe, set_, overrides)
+    given = [*corpus, *hold_out]
+    names = [text.partition("=")[0] for text in hold_out]
+    resolved = load_recipe(SerRecipe, recipe, set_, {"protocol": {"hold_out": names}} if names else {})
+    if names:
+        _check_hold_out(resolved)
+    if embeddings:
+        resolved = resolved.with_embeddings([Condition(**c) for c in _conditions(embeddings)])
     named = [
-        f"{name}={path}" for name, path in resolved.corpora.items() if not any(c.split("=")[0] == name for c in corpus)
+        f"{name}={path}" for name, path in resolved.corpora.items() if name not in {c.partition("=")[0] for c in given}
     ]
-    corpora = parse_corpora([*corpus, *named], settings=corpus_set)
+    corpora = parse_corpora([*given, *named], settings=corpus_set)
     if dry_run:
         _show_plan(resolved, corpora, workers)
         return
     from repkit.cli.job_table import JobTable, showing
     from repkit.training.executors import Event
+    from repkit.training.phases import total_epochs
     from repkit.workflows.train_ser import train_ser as work
 
     screen = console()
@@ -70,7 +83,8 @@ def train_ser(
             _announce(screen, plan, run, resumed, n_done)
             totals = Counter(job.condition for job in plan.jobs)
             done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
-            table.append(shown.enter_context(showing(JobTable(dict(totals), dict(done), resolved.training.epochs))))
+            epochs = {c.name: total_epochs(c.recipe, tuple(plan.corpora)) for c in plan.conditions}
+            table.append(shown.enter_context(showing(JobTable(dict(totals), dict(done), epochs))))
 
         run = work(
             resolved,
@@ -84,6 +98,21 @@ def train_ser(
             on_event=lambda event: table[0](event),
         )
     _show_results(run)
+
+
+def _check_hold_out(recipe: SerRecipe) -> None:
+    """Refuse --hold-out with a protocol that has no such thing."""
+    from repkit.plugins import components, load
+
+    def can(name: str) -> bool:
+        return "hold_out" in load("repkit.protocols", name).Config.model_fields
+
+    if not can(recipe.protocol.name):
+        able = [c.name for c in components("repkit.protocols") if c.distribution == "repkit" and can(c.name)]
+        raise UsageError(
+            f"--hold-out: protocol {recipe.protocol.name!r} holds no corpus out; choose one that does "
+            f"(--set protocol.name={able[0]}; repkit has {', '.join(able)}), or give the corpus with --corpus"
+        )
 
 
 def _conditions(texts: list[str]) -> list[dict[str, str]]:

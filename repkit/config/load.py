@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from repkit.config.locate import find_recipe
+from repkit.config.schema import merge_tables
 from repkit.errors import RecipeError, UsageError
 from repkit.plugins.load import validation_lines
 
@@ -71,22 +72,6 @@ def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
             raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[:position])} is a value, not a table")
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return base with the tables of over laid upon it; a component of another name replaces the whole table."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if (
-            isinstance(old, Mapping)
-            and isinstance(value, Mapping)
-            and old.get("name") == value.get("name", old.get("name"))
-        ):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def read_tables(name: str) -> dict[str, Any]:
     """Return a recipe's tables with ``extends`` resolved (one level)."""
     path = find_recipe(name)
@@ -98,7 +83,7 @@ def read_tables(name: str) -> dict[str, Any]:
     base = read_toml(sibling if sibling.is_file() else find_recipe(str(parent)))
     if "extends" in base:
         raise RecipeError(f"{path}: extends {parent!r}, which extends another; only one level is allowed")
-    return merge(base, tables)
+    return merge_tables(base, tables)
 
 
 def _nested_keys(kind: type[BaseModel]) -> list[str]:
@@ -134,7 +119,7 @@ def load_recipe(
     for text in assignments:
         path, value = parse_assignment(text)
         assign(tables, path, value)
-    tables = merge(tables, overrides or {})
+    tables = merge_tables(tables, overrides or {})
     try:
         return kind.model_validate(tables)
     except ValidationError as error:

@@ -7,15 +7,15 @@ random choices come from hashes of names, not from a library's generator. None o
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
 
 from repkit.api import Fold, Utterance
+from repkit.api.splits import DevConfig, check_utterances, hash_key, speaker_genders, split_dev
 from repkit.errors import DataError, did_you_mean
-from repkit.evaluation.dev_split import DevConfig, hash_key, speaker_genders, split_dev
 
 
 class _GroupProtocol:
@@ -254,31 +254,6 @@ class Fixed:
         if not self.config.train:
             part_of.update({speaker: "train" for speaker in speakers if speaker not in part_of})
         return {u.id: part_of[str(u.speaker)] for u in utterances if str(u.speaker) in part_of}
-
-
-def check_utterances(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """Return the utterances sorted by id after seeing that each has a speaker and an id of its own.
-
-    Raises:
-        DataError: naming the first utterance without a speaker, or the first id that stands twice.
-    """
-    ordered = sorted(utterances, key=lambda utterance: utterance.id)
-    if not ordered:
-        raise DataError("protocol: no utterance; expected at least one; check the corpus and its label map")
-    nameless = [utterance.id for utterance in ordered if not utterance.speaker]
-    if nameless:
-        raise DataError(
-            f"utterance {nameless[0]!r} (and {len(nameless) - 1} more): no speaker; expected one, because folds must "
-            "keep speakers apart; fill the speaker column, name it in the column map, or leave these utterances out",
-            [f"{name}: no speaker" for name in nameless[:20]],
-        )
-    twice = [name for name, n in Counter(utterance.id for utterance in ordered).items() if n > 1]
-    if twice:
-        raise DataError(
-            f"utterance {twice[0]!r} stands in the corpora {Counter(u.id for u in ordered)[twice[0]]} times; expected "
-            "unique ids; remove the duplicate or give the corpora different names"
-        )
-    return ordered
 
 
 def _find_speaker(name: str, speakers: Sequence[str], part: str) -> str:

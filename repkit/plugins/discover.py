@@ -19,13 +19,34 @@ GROUPS: dict[str, str] = {
 }
 """Entry-point groups and what a component of each does."""
 
-KNOWN_ELSEWHERE: dict[str, str] = {
-    "cross_corpus": "repkit-cross-corpus",
-    "dann": "repkit-dann",
-    "adapters": "repkit-adapters",
-    "keesing2020": "repkit-baselines",
+_BROUGHT = {
+    "repkit-cross-corpus": (
+        "cross_corpus",
+        "leave_one_corpus_out",
+        "parry2019",
+        "parry_lstm",
+        "parry_cnn",
+        "parry_cnn_lstm",
+        "parry2019_union",
+        "corpus_pairs",
+    ),
+    "repkit-dann": (
+        "dann",
+        "dann_attentive",
+        "gao2022",
+        "gao2022_cross",
+        "gao_spectrogram",
+        "cnn_blstm",
+        "domain_adversarial",
+        "centre",
+        "gao2022_multi",
+    ),
+    "repkit-adapters": ("adapters", "gerczuk2021", "emonet", "adapter_resnet", "gerczuk2021_partitions"),
+    "repkit-baselines": ("keesing2020",),
 }
-"""Names that a distribution of this project brings when installed; used in messages only."""
+
+KNOWN_ELSEWHERE: dict[str, str] = {name: package for package, names in _BROUGHT.items() for name in names}
+"""Components and recipes that another distribution of this project brings when installed; used in messages only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +64,11 @@ class Component:
     def origin(self) -> str:
         """The distribution with its version, for messages."""
         return f"{self.distribution} {self.version}"
+
+    @property
+    def blame(self) -> str:
+        """Who is to blame, for messages: ``plugin repkit-dann 0.1.0 (repkit.models: cnn_blstm)``."""
+        return f"plugin {self.origin} ({self.group}: {self.name})"
 
 
 def components(group: str | None = None) -> list[Component]:
@@ -88,3 +114,23 @@ def find(group: str, name: str) -> Component:
     raise PluginError(
         f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brings}; installed: {', '.join(known) or 'none'}"
     )
+
+
+def blame(group: str, name: str) -> str:
+    """Return who brings a component, as messages name it: ``plugin repkit-dann 0.1.0 (repkit.models: cnn_blstm)``.
+
+    Never raises, so that it can be used while an error is put into words: a name that is not installed, or claimed
+    twice, is blamed on nobody.
+    """
+    try:
+        return find(group, name).blame
+    except PluginError:
+        return f"component {name} ({group})"
+
+
+def claimed_twice(group: str | None = None) -> dict[tuple[str, str], list[Component]]:
+    """Return the names that several distributions claim, as (group, name), with those who do."""
+    owners: dict[tuple[str, str], list[Component]] = {}
+    for component in components(group):
+        owners.setdefault((component.group, component.name), []).append(component)
+    return {key: found for key, found in owners.items() if len(found) > 1}

@@ -34,7 +34,7 @@ def _check_version(component: Component, loaded: Any) -> None:
     major, minor = getattr(loaded, "api_version", API_VERSION)
     if major != API_VERSION[0] or minor > API_VERSION[1]:
         raise PluginError(
-            f"plugin {component.origin} ({component.group}: {component.name}): built for API {major}.{minor}; "
+            f"{component.blame}: built for API {major}.{minor}; "
             f"this repkit offers {API_VERSION[0]}.{API_VERSION[1]}; install a version of it that fits"
         )
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from repkit import api
 from repkit.stage_two.attentive_pooling import AttentivePooling
+from repkit.stage_two.corpus_parts import CorpusAdapters, CorpusHeads
 
 
 class AttentiveCnn(nn.Module):
@@ -25,6 +26,8 @@ class AttentiveCnn(nn.Module):
     Parameters (26 bands, 4 + 3 + 3 classes): convolution 52 200, attention 200, heads 2 010 without a vector and
     12 250 with one of 1024.
     """
+
+    capabilities = frozenset({"vectors", "states"})
 
     class Config(api.Config):
         """Settings; the defaults are the paper's."""
@@ -44,11 +47,21 @@ class AttentiveCnn(nn.Module):
         )
         padding: Literal["masked", "paper"] = "masked"
         paper_frames: int = Field(default=748, ge=1, description="fixed length of padding = paper: 7.5 s at 10 ms")
+        adapters: bool = Field(
+            default=False, description="adapters beside the convolution and heads for every corpus (Gerczuk 2021)"
+        )
+
+    @classmethod
+    def capabilities_for(cls, config: Config) -> frozenset[str]:
+        """Return the capabilities under these settings."""
+        own = cls.capabilities | ({"per_corpus"} if config.adapters else set())
+        return own | ({"padding_sensitive"} if config.padding == "paper" else set())
 
     def __init__(self, config: Config, task: api.TaskSpec) -> None:
         super().__init__()
         self.config = config
         self.task = task
+        self.capabilities = self.capabilities_for(config)
         fusion = config.fusion
         if fusion == "late" and not task.vector_dim:
             raise ValueError("fusion 'late' needs utterance vectors; the task has none")
@@ -60,18 +73,30 @@ class AttentiveCnn(nn.Module):
         self.attention = AttentivePooling(config.n_filters)
         self.dropout = nn.Dropout(config.dropout)
         joined = config.n_filters + (task.vector_dim if fusion == "late" else 0)
-        self.heads = nn.ModuleDict({view: nn.Linear(joined, len(classes)) for view, classes in task.views.items()})
-        for module in self.modules():
-            if isinstance(module, nn.Conv1d | nn.Linear):
+        self.adapters = CorpusAdapters(tuple(task.corpora), channels, config.n_filters) if config.adapters else None
+        self.heads: nn.Module
+        if config.adapters:
+            self.heads = CorpusHeads(task.corpora, task.views, joined)
+        else:
+            self.heads = nn.ModuleDict({view: nn.Linear(joined, len(classes)) for view, classes in task.views.items()})
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv1d | nn.Linear) and not name.startswith("adapters"):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return parameters by role: everything before the heads is ``shared``."""
+        """Return parameters by role: everything before the heads is ``shared``, but for the corpora's adapters."""
         heads = list(self.heads.parameters())
-        known = {id(p) for p in heads}
-        return {"shared": [p for p in self.parameters() if id(p) not in known], "head": heads}
+        adapters = list(self.adapters.parameters()) if self.adapters is not None else []
+        known = {id(p) for p in (*heads, *adapters)}
+        groups = {"shared": [p for p in self.parameters() if id(p) not in known], "head": heads}
+        return {**groups, "adapter": adapters} if adapters else groups
+
+    def copy_parts(self, source: str, target: str) -> None:
+        """Give corpus target the adapter of corpus source; heads stay, their classes differ."""
+        if self.adapters is not None:
+            self.adapters.copy(source, target)
 
     def n_positions(self, lengths: torch.Tensor) -> torch.Tensor:
         """Return the number of pooled positions that hold at least one real frame, (B,) int64, at least 1."""
@@ -86,17 +111,20 @@ class AttentiveCnn(nn.Module):
         frames = batch.frames  # (B, T, F)
         if self.states is not None:
             frames = torch.cat([frames, self._states_in_time(batch)], dim=2)
-        pooled, mask = self._convolve_and_pool(frames, batch.lengths)  # (B, P, filters), (B, P)
+        corpora = batch.corpora if self.adapters is not None else None
+        pooled, mask = self._convolve_and_pool(frames, batch.lengths, corpora)  # (B, P, filters), (B, P)
         shared = self.attention(pooled, mask)  # (B, filters)
         if self.config.fusion == "late":
             shared = torch.cat([shared, batch.vectors.to(shared.dtype)], dim=1)  # (B, filters + D)
         hidden = self.dropout(shared)
-        return api.Outputs(
-            logits={view: head(hidden).float() for view, head in self.heads.items()}, shared=shared.float()
-        )
+        if corpora is not None:
+            logits = self.heads(hidden, corpora)
+        else:
+            logits = {view: head(hidden) for view, head in self.heads.items()}
+        return api.Outputs(logits={view: value.float() for view, value in logits.items()}, shared=shared.float())
 
     def _convolve_and_pool(
-        self, frames: torch.Tensor, lengths: torch.Tensor
+        self, frames: torch.Tensor, lengths: torch.Tensor, corpora: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return max-pooled ReLU responses (B, P, filters) and which of the P positions hold speech (None: all count).
 
@@ -118,6 +146,11 @@ class AttentiveCnn(nn.Module):
         windows = frames.unfold(1, config.kernel_frames, config.stride_frames)  # (B, P * pool, F, kernel), a view
         windows = windows.unflatten(1, (n_positions, config.pool_size))[wanted]  # (V, pool, F, kernel)
         responses = F.linear(windows.flatten(2), self.conv.weight.flatten(1), self.conv.bias)  # (V, pool, filters)
+        if (
+            corpora is not None
+        ):  # the frame in the middle of each window: a convolution of width 1 beside the shared one
+            rows = wanted.nonzero()[:, 0]
+            responses = responses + self.adapters(windows[..., config.kernel_frames // 2], corpora[rows])
         if not paper:
             # a window that reaches into the padding gets 0, the least value after ReLU, so it never wins the maximum
             steps = torch.arange(n_positions * config.pool_size, device=frames.device).view(

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from repkit.api import Batch
-from repkit.runs.seeding import generator
+from repkit.api import MISSING, Batch
 
 
 @dataclass(slots=True)
@@ -31,12 +30,26 @@ class RaggedTensor:
         """(n,) int64."""
         return self.offsets[1:] - self.offsets[:-1]
 
-    def padded(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return values (B, T, F) float32 (padding holds rubbish), lengths (B,) and mask (B, T) of some sequences."""
+    def padded(
+        self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None, n_steps: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return values (B, T, F) float32 (padding holds rubbish), lengths (B,) and mask (B, T) of some sequences.
+
+        Args:
+            indices: (B,) of the sequences.
+            first: (B,) first step to take of each; 0 by default.
+            most: steps to take at most; all by default.
+            n_steps: T; by default the longest of the batch.
+        """
+        starts = self.offsets[indices]
         lengths = self.lengths[indices]
-        steps = torch.arange(int(lengths.max()))
+        if first is not None:
+            starts, lengths = starts + first, lengths - first
+        if most is not None:
+            lengths = lengths.clamp(max=most)
+        steps = torch.arange(n_steps or int(lengths.max()))
         mask = steps[None, :] < lengths[:, None]
-        rows = self.offsets[indices][:, None] + torch.minimum(steps[None, :], lengths[:, None] - 1)
+        rows = starts[:, None] + torch.minimum(steps[None, :], lengths[:, None] - 1)
         return self.values[rows].float(), lengths, mask
 
 
@@ -64,6 +77,40 @@ class Standardisation:
 
 
 @dataclass(slots=True)
+class Segments:
+    """Items of fixed length, in the order of the utterances they are cut from.
+
+    Attributes:
+        utterance: (m,) int64, the utterance of each segment.
+        first: (m,) int64, its first frame there.
+        n_frames: frames of each; an utterance shorter than that makes one segment, padded with zeros.
+    """
+
+    utterance: torch.Tensor
+    first: torch.Tensor
+    n_frames: int
+
+    @classmethod
+    def cut(cls, lengths: torch.Tensor, n_frames: int, step: float) -> Segments:
+        """Cut utterances of these lengths (n,) from start to start of `step` frames; a remainder is dropped.
+
+        Source: gao2022 sheet, section 2 (segments do not overlap; a remainder is dropped).
+        """
+        counts = (torch.div((lengths - n_frames).clamp(min=0), step, rounding_mode="floor") + 1).long()
+        utterance = torch.repeat_interleave(torch.arange(len(lengths)), counts)
+        place = torch.arange(len(utterance)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        return cls(utterance, (place * step).floor().long(), n_frames)
+
+    def of(self, utterances: torch.Tensor) -> torch.Tensor:
+        """Return the segments of some utterances, in the order of the utterances."""
+        counts = torch.bincount(self.utterance)
+        starts = counts.cumsum(0) - counts
+        some = counts[utterances]
+        within = torch.arange(int(some.sum())) - torch.repeat_interleave(some.cumsum(0) - some, some)
+        return torch.repeat_interleave(starts[utterances], some) + within
+
+
+@dataclass(slots=True)
 class TrainingData:
     """What a run's jobs train on. Utterance i is the same one everywhere.
 
@@ -73,7 +120,8 @@ class TrainingData:
         targets: per view (n,) int64, `repkit.api.MISSING` where unlabelled.
         vectors: (n, D) or None.
         states: frame-level states or None.
-        domains: per domain (n,) int64.
+        corpora: (n,) int64, index of the corpus, or None.
+        segments: the items that the utterances are cut into, or None when utterances are the items.
     """
 
     ids: Sequence[str]
@@ -81,11 +129,14 @@ class TrainingData:
     targets: Mapping[str, torch.Tensor]
     vectors: torch.Tensor | None = None
     states: RaggedTensor | None = None
-    domains: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    corpora: torch.Tensor | None = None
+    segments: Segments | None = None
 
     def share_memory(self) -> TrainingData:
         """Move every tensor to shared memory, so that worker processes read one copy."""
-        tensors = [self.frames.values, self.frames.offsets, *self.targets.values(), *self.domains.values()]
+        tensors = [self.frames.values, self.frames.offsets, *self.targets.values()]
+        tensors += [self.corpora] if self.corpora is not None else []
+        tensors += [self.segments.utterance, self.segments.first] if self.segments is not None else []
         tensors += [self.vectors] if self.vectors is not None else []
         tensors += [self.states.values, self.states.offsets] if self.states is not None else []
         for tensor in tensors:
@@ -95,19 +146,56 @@ class TrainingData:
 
 @dataclass(slots=True)
 class FoldData:
-    """The data as one fold sees them: standardised with that fold's statistics, class weights of its train part."""
+    """The data as one fold sees them.
+
+    Attributes:
+        data: all utterances of the run.
+        standardise_frames: with this fold's statistics.
+        standardise_vectors: the same for utterance vectors.
+        standardise_states: the same for frame-level states.
+        weights: (n,) class weights of the train part.
+        stripped: (n,) bool, utterances whose labels no batch shows (the fold's unlabelled audio).
+        domains: per domain (n,) int64, `repkit.api.MISSING` where unknown or not heard in training.
+    """
 
     data: TrainingData
     standardise_frames: Standardisation | None = None
     standardise_vectors: Standardisation | None = None
     standardise_states: Standardisation | None = None
     weights: torch.Tensor | None = None
-    labels_stripped: frozenset[int] = frozenset()
+    stripped: torch.Tensor | None = None
+    domains: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def batch(self, indices: torch.Tensor) -> Batch:
-        """Return the padded batch of the utterances at indices (B,) int64."""
+    def batch(
+        self,
+        items: torch.Tensor,
+        crop: int | None = None,
+        draw: torch.Generator | None = None,
+        route: str | None = None,
+        views: Sequence[str] = (),
+    ) -> Batch:
+        """Return a padded batch.
+
+        Args:
+            items: (B,) int64, utterances, or segments where the data have them.
+            crop: most frames of an item.
+            draw: crop at random places of it; None: from the start, or from the middle where half the item is longer
+                than the crop (gerczuk2021 sheet, section 2: the place of its code).
+            route: of the batch.
+            views: views whose targets are shown; all by default.
+        """
         data = self.data
-        frames, lengths, mask = data.frames.padded(indices)
+        if data.segments is not None:
+            indices, first = data.segments.utterance[items], data.segments.first[items]
+            n_frames = data.segments.n_frames
+            frames, lengths, mask = data.frames.padded(indices, first, n_frames, n_frames)
+        elif crop is not None:
+            indices = items
+            first = _crop_places(data.frames.lengths[indices], crop, draw)
+            frames, lengths, mask = data.frames.padded(indices, first, crop)
+        else:
+            indices = items
+            frames, lengths, mask = data.frames.padded(indices)
         if self.standardise_frames is not None:
             frames = self.standardise_frames(frames, indices)
         frames = frames * mask[..., None]
@@ -126,22 +214,38 @@ class FoldData:
             ids=[data.ids[i] for i in indices.tolist()],
             frames=frames,
             lengths=lengths,
-            targets={view: target[indices] for view, target in data.targets.items()},
+            targets={
+                view: self._shown(target[indices], indices, view in views or not views)
+                for view, target in data.targets.items()
+            },
             vectors=vectors,
             states=states,
             state_lengths=state_lengths,
-            domains={name: domain[indices] for name, domain in data.domains.items()},
+            domains={name: domain[indices] for name, domain in self.domains.items()},
             weights=None if self.weights is None else self.weights[indices],
+            corpora=None if data.corpora is None else data.corpora[indices],
+            route=route,
         )
 
+    def _shown(self, target: torch.Tensor, indices: torch.Tensor, wanted: bool) -> torch.Tensor:
+        if not wanted:
+            return torch.full_like(target, MISSING)
+        return target if self.stripped is None else target.masked_fill(self.stripped[indices], MISSING)
 
-def shuffled_batches(indices: torch.Tensor, batch_size: int, seed: int, epoch: int) -> list[torch.Tensor]:
-    """Return all indices in random batches; the order depends on seed and epoch alone."""
-    order = torch.randperm(len(indices), generator=generator(seed, "batches", epoch))
-    return list(indices[order].split(batch_size))
+    def items_of(self, utterances: torch.Tensor) -> torch.Tensor:
+        """Return the items of some utterances, in their order."""
+        return utterances if self.data.segments is None else self.data.segments.of(utterances)
+
+
+def _crop_places(lengths: torch.Tensor, crop: int, draw: torch.Generator | None) -> torch.Tensor:
+    room = (lengths - crop).clamp(min=0)
+    if draw is not None:
+        return (torch.rand(len(lengths), generator=draw) * (room + 1)).floor().long().minimum(room)
+    middle = torch.div(lengths, 2, rounding_mode="floor")
+    return torch.where(middle > crop, middle, 0)
 
 
 def sequential_batches(data: TrainingData, indices: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
-    """Yield indices in batches of similar length, for evaluation; every index once."""
+    """Yield utterances in batches of similar length, for evaluation; every one once."""
     order = data.frames.lengths[indices].argsort(stable=True)
     yield from indices[order].split(batch_size)

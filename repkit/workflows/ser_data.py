@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from repkit.api import MISSING
-from repkit.errors import DataError, StoreError
+from repkit.api import DOMAINS, MISSING
+from repkit.errors import DataError, StoreError, UsageError
 from repkit.features.extract import cached_frames
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
 from repkit.store import Store
-from repkit.training.data import RaggedTensor, TrainingData
+from repkit.training.data import RaggedTensor, Segments, TrainingData
 from repkit.workflows.ser_plan import SerPlan
 
 Progress = Callable[[str, int, float], None]
@@ -76,7 +76,7 @@ def load_data(plan: SerPlan, stores: dict[str, Store]) -> tuple[TrainingData, tu
     for name, store in stores.items():
         store.require([i for i in ids if i.startswith(f"{name}/")], "frames")
     targets = {}
-    for view in plan.recipe.labels.views:
+    for view in (*plan.recipe.labels.views, *plan.recipe.labels.auxiliary):
         index = {c: i for i, c in enumerate(plan.labels.classes[view])}
         found = [plan.labels.targets(u)[view] for u in plan.utterances]
         targets[view] = torch.tensor([MISSING if c is None else index[c] for c in found])
@@ -86,7 +86,53 @@ def load_data(plan: SerPlan, stores: dict[str, Store]) -> tuple[TrainingData, tu
     if table.mode not in ("none", "global_train"):
         normaliser = fit_normaliser(table.mode, frames, plan.utterances, (), table.min_clips)
         frames, notes = normaliser.apply(frames), normaliser.notes
-    return TrainingData(ids=ids, frames=_tensors(frames), targets=targets), notes, hashes
+    corpora = list(plan.corpora)
+    data = TrainingData(
+        ids=ids,
+        frames=_tensors(frames),
+        targets=targets,
+        corpora=torch.tensor([corpora.index(u.corpus) for u in plan.utterances]),
+    )
+    data.segments = cut_segments(plan, data.frames.lengths)
+    return data, notes, hashes
+
+
+def cut_segments(plan: SerPlan, lengths: torch.Tensor) -> Segments | None:
+    """Return the segments of utterances of these lengths (n,) in frames, or None when the recipe has none."""
+    table = plan.recipe.segments
+    if table is None:
+        return None
+    frontend = build_frontend(plan)
+    n_frames = frontend.n_frames(round(table.length_s * frontend.sample_rate))
+    if n_frames < 1:
+        raise UsageError(
+            f"segments.length_s {table.length_s}: shorter than one frame of the frontend; a longer one was expected"
+        )
+    return Segments.cut(lengths, n_frames, (table.step_s or table.length_s) / frontend.frame_shift_s)
+
+
+def attributes(plan: SerPlan) -> dict[str, list[str | None]]:
+    """Return speaker, corpus, language and gender of every utterance."""
+    return {name: [getattr(u, name) for u in plan.utterances] for name in DOMAINS}
+
+
+def corpus_classes(plan: SerPlan) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return per corpus the classes of each view that occur in it, in the order of the view's."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for name in plan.corpora:
+        targets = [plan.labels.targets(u) for u in plan.utterances if u.corpus == name]
+        found[name] = {
+            view: tuple(c for c in plan.labels.classes[view] if any(t[view] == c for t in targets))
+            for view in (*plan.recipe.labels.views, *plan.recipe.labels.auxiliary)
+        }
+    return found
+
+
+def crop_frames(plan: SerPlan) -> dict[float, int]:
+    """Return the frames of every crop_s of the plan's conditions."""
+    frontend = build_frontend(plan)
+    wanted = {table.crop_s for c in plan.conditions for _, table in c.recipe.resolved_phases()} - {None}
+    return {crop: max(1, frontend.n_frames(round(crop * frontend.sample_rate))) for crop in wanted if crop is not None}
 
 
 def _load_ragged(plan: SerPlan, stores: Mapping[str, Store]) -> Ragged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,20 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from repkit.api import MISSING, Fold, TaskSpec
+from repkit.api import MISSING, Batch, Fold, TaskSpec
 from repkit.config.schema import SerRecipe
-from repkit.errors import PluginError
+from repkit.errors import DataError, PluginError, RepkitError
 from repkit.evaluation.metrics import uar, wa
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
-from repkit.plugins import build_config, load
+from repkit.plugins import blame, build_config, load
 from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
-from repkit.training.loop import Fitted, fit, predict
+from repkit.training.loop import Fitted, NotFiniteError, predict
+from repkit.training.phases import run_phases
+from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
 from repkit.workflows.ser_plan import SerJob
 
 
@@ -34,23 +36,31 @@ class SerContext:
 
     Attributes:
         run: where results go.
-        recipe: resolved.
+        recipes: of each condition, resolved.
         data: utterances in memory, without any condition's embeddings.
         vectors: per condition (n, D) utterance vectors.
         states: per condition frame-level states.
         fusion: per condition ``none``, ``late`` or ``early``.
         folds: by name.
-        views: classes of each view.
+        views: classes of each view that is predicted.
+        auxiliary: classes of the views that training may use besides.
+        corpora: per corpus the classes of each view that it has.
+        attributes: per domain (speaker, corpus, language, gender) the value of every utterance.
+        crops: frames of each ``crop_s``.
     """
 
     run: Path
-    recipe: SerRecipe
+    recipes: Mapping[str, SerRecipe]
     data: TrainingData
     vectors: Mapping[str, torch.Tensor]
     states: Mapping[str, RaggedTensor]
     fusion: Mapping[str, str]
     folds: Mapping[str, Fold]
     views: Mapping[str, tuple[str, ...]]
+    auxiliary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    corpora: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    crops: Mapping[float, int] = field(default_factory=dict)
 
 
 def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -> dict[str, Any]:
@@ -60,47 +70,70 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
         DataError: the training diverged, or the disk is full.
         PluginError: a component broke its contract.
     """
-    recipe, fold = context.recipe, context.folds[job.fold]
+    recipe, fold = context.recipes[job.condition], fold_of(context, job)
     index = {utterance_id: i for i, utterance_id in enumerate(context.data.ids)}
     parts = {
         name: torch.tensor([index[i] for i in getattr(fold, name)], dtype=torch.int64)
-        for name in ("train", "dev", "test")
+        for name in ("train", "dev", "test", "unlabelled")
     }
+    heard = torch.cat([parts["train"], parts["unlabelled"]]).tolist()
+    codes, n_domains, left_out = domain_codes(wanted_domains(recipe), context.attributes, heard)
     data = prepare_fold(context, job.condition, parts["train"])
-    model, objectives = build(context, job, data.data)
+    data.domains = {name: torch.tensor(numbers) for name, numbers in codes.items()}
+    if len(parts["unlabelled"]):
+        data.stripped = torch.zeros(len(index), dtype=torch.bool)
+        data.stripped[parts["unlabelled"]] = True
+    model, objectives = build(context, job, data, n_domains)
+    check_contract(recipe, model, objectives, data, parts["train"], task_of(context, job.condition, n_domains))
     # all folds of a seed and condition start from different weights; all conditions see the same batches and dropout
     seed = derive_seed(job.seed, job.fold)
-    fitted = fit(
-        model,
-        objectives,
-        data,
-        parts["train"],
-        parts["dev"],
-        recipe.training,
-        seed,
-        _scorer(data, context.views),
-        on_epoch,
-    )
+    try:
+        fitted = run_phases(
+            model,
+            objectives,
+            data,
+            parts,
+            recipe,
+            seed,
+            _scorer(data, {**context.views, **context.auxiliary}),
+            on_epoch,
+            corpora=tuple(context.corpora),
+            crops=context.crops,
+            names={"seed": job.seed, "fold": job.fold, "condition": job.condition},
+            speakers=dict(zip(context.data.ids, context.attributes.get("speaker", ()))),
+        )
+    except NotFiniteError as error:
+        used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
+        listed = ", ".join(blame(group, name) for group, name in used)
+        raise DataError(f"{error.message}; components: {listed}") from error
     with room_on_disk(context.run):
-        return _publish(context, job, model, fitted, data, parts)
+        return _publish(context, job, model, fitted, data, parts, left_out)
 
 
-def task_of(context: SerContext, condition: str) -> TaskSpec:
+def fold_of(context: SerContext, job: SerJob) -> Fold:
+    """Return the job's fold as its condition hears it."""
+    return heard_fold(context.folds[job.fold], context.recipes[job.condition])
+
+
+def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | None = None) -> TaskSpec:
     """Return what a model of this condition has to predict and from what."""
-    fusion = context.fusion[condition]
+    fusion, segments = context.fusion[condition], context.data.segments
     return TaskSpec(
-        views=dict(context.views),
+        views={**context.views, **context.auxiliary},
         n_bands=context.data.frames.values.shape[1],
         vector_dim=context.vectors[condition].shape[1] if fusion == "late" else 0,
         state_dim=context.states[condition].values.shape[1] if fusion == "early" else 0,
+        domains=dict(n_domains or {}),
+        corpora=context.corpora,
+        n_frames=segments.n_frames if segments is not None else 0,
     )
 
 
 def build(
-    context: SerContext, job: SerJob, data: TrainingData
+    context: SerContext, job: SerJob, data: FoldData, n_domains: Mapping[str, int] | None = None
 ) -> tuple[torch.nn.Module, dict[str, tuple[torch.nn.Module, float]]]:
     """Build the model and the objectives of a job; initial weights depend on seed and fold."""
-    recipe, task = context.recipe, task_of(context, job.condition)
+    recipe, task = context.recipes[job.condition], task_of(context, job.condition, n_domains)
     model_class = load("repkit.models", recipe.model.name)
     settings = dict(recipe.model.settings)
     if "fusion" in model_class.Config.model_fields:
@@ -111,27 +144,74 @@ def build(
     for number, table in enumerate(recipe.objectives):
         objective_class = load("repkit.objectives", table.name)
         config = build_config(objective_class, table.settings, f"objectives.{number}")
-        objectives[table.name] = (objective_class(config, task), table.weight)
+        name = table.name if table.name not in objectives else f"{table.name}_{number}"
+        objectives[name] = (objective_class(config, task), table.weight)
     return model, objectives
 
 
+def check_contract(
+    recipe: SerRecipe,
+    model: torch.nn.Module,
+    objectives: Mapping[str, tuple[torch.nn.Module, float]],
+    data: FoldData,
+    train: torch.Tensor,
+    task: TaskSpec,
+) -> None:
+    """Run one small batch through model and objectives, so that a broken plugin is named before time is spent.
+
+    Objectives that size their layers by the model's shared vector do it here.
+
+    Raises:
+        PluginError: an exception, a missing view, a wrong shape or a loss that is no scalar.
+    """
+    phase, table = recipe.resolved_phases()[0]
+    route = phase.views[0] if phase.route == "view" else None
+    some = train[:: max(1, len(train) // 8)][:8]
+    batch = data.batch(data.items_of(some)[:16], crop=256 if table.crop_s else None, route=route)
+    state = torch.get_rng_state()
+    model.eval()
+    group, name = "repkit.models", recipe.model.name
+    try:
+        with torch.no_grad():
+            outputs = model(batch)
+        _check_outputs(outputs, batch, task, route)
+        for (module, _), chosen in zip(objectives.values(), recipe.objectives):
+            group, name = "repkit.objectives", chosen.name
+            with torch.no_grad():
+                losses = module(outputs, batch, 0.0)
+            wrong = [term for term, value in losses.items() if not torch.is_tensor(value) or value.ndim != 0]
+            if wrong:
+                raise ValueError(f"loss {wrong[0]!r} of {chosen.name} is no scalar tensor")
+    except RepkitError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{blame(group, name)}: {type(error).__name__}: {error}; a component that keeps the contract of repkit.api was "
+            f"expected; run `repkit plugins check {name}`, mend it or choose another"
+        ) from error
+    finally:
+        torch.set_rng_state(state)
+
+
+def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None) -> None:
+    n = len(batch.ids)
+    expected = {route} if route else set(task.views) & set(outputs.logits) or set(task.views)
+    for view in expected:
+        if view not in outputs.logits:
+            raise ValueError(f"no logits of view {view!r}")
+        shape = (n, len(task.views[view]))
+        if tuple(outputs.logits[view].shape) != shape:
+            raise ValueError(f"logits of {view} have shape {tuple(outputs.logits[view].shape)}; {shape} was expected")
+        if not torch.isfinite(outputs.logits[view]).all():
+            raise ValueError(f"logits of {view} are not finite at the start")
+    if outputs.shared.ndim != 2 or len(outputs.shared) != n:
+        raise ValueError(f"shared has shape {tuple(outputs.shared.shape)}; ({n}, H) was expected")
+
+
 def prepare_fold(context: SerContext, condition: str, train: torch.Tensor) -> FoldData:
-    """Return the data as this fold and condition see it: statistics and class weights from train alone."""
-    recipe, data = context.recipe, context.data
-    seen = TrainingData(
-        ids=data.ids,
-        frames=data.frames,
-        targets=data.targets,
-        vectors=context.vectors.get(condition),
-        states=context.states.get(condition),
-        domains=data.domains,
-    )
-    weights = None
-    if recipe.training.class_weights == "balanced":
-        target = next(iter(data.targets.values()))
-        counts = torch.bincount(target[train], minlength=int(target.max()) + 1).clamp(min=1)
-        present = int((torch.bincount(target[train]) > 0).sum())
-        weights = len(train) / (present * counts.float()[target.clamp(min=0)])  # N / (C N_c): mean 1 on train
+    """Return the data as this fold and condition see it: statistics from train alone."""
+    recipe, data = context.recipes[condition], context.data
+    seen = replace(data, vectors=context.vectors.get(condition), states=context.states.get(condition))
     ids, train_ids = data.ids, [data.ids[i] for i in train.tolist()]
     frames = vectors = states = None
     if recipe.normalisation.mode == "global_train":  # the other modes do not depend on the fold and are done already
@@ -140,9 +220,7 @@ def prepare_fold(context: SerContext, condition: str, train: torch.Tensor) -> Fo
         vectors = _by_train(Ragged.from_vectors(seen.vectors.numpy(), tuple(ids)), train_ids)
     if seen.states is not None and recipe.vector.standardise:
         states = _by_train(_as_ragged(seen.states, ids), train_ids)
-    return FoldData(
-        seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states, weights=weights
-    )
+    return FoldData(seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)
 
 
 def _by_train(values: Ragged, train_ids: Sequence[str]) -> Standardisation:
@@ -164,14 +242,20 @@ def _scorer(
 ) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], Any]:
     def score(probabilities: Mapping[str, torch.Tensor], indices: torch.Tensor) -> dict[str, dict[str, float]]:
         scores = {}
-        for view in views:
+        for view in probabilities:
             target = data.data.targets[view][indices]
             known = target != MISSING
             if not known.any():
                 continue
             labels = [views[view][i] for i in target[known].tolist()]
             guesses = [views[view][i] for i in probabilities[view][known].argmax(1).tolist()]
-            scores[view] = {"uar": uar(labels, guesses), "wa": wa(labels, guesses)}
+            overall = uar(labels, guesses)
+            scores[view] = {"uar": overall, "wa": wa(labels, guesses), "corpus_uar": overall}
+            if data.data.corpora is not None:
+                corpus = data.data.corpora[indices][known].tolist()
+                rows = [[i for i, c in enumerate(corpus) if c == one] for one in sorted(set(corpus))]
+                each = [uar([labels[i] for i in some], [guesses[i] for i in some]) for some in rows]
+                scores[view]["corpus_uar"] = sum(each) / len(each)
         return scores
 
     return score
@@ -184,8 +268,12 @@ def _publish(
     fitted: Fitted,
     data: FoldData,
     parts: Mapping[str, torch.Tensor],
+    left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    run, fold = RunDirectory(context.run), context.folds[job.fold]
+    run, fold, recipe = RunDirectory(context.run), fold_of(context, job), context.recipes[job.condition]
+    crop_s = recipe.resolved_phases()[-1][1].crop_s
+    crop = None if crop_s is None else context.crops[crop_s]
+    hidden = {}
     final = run.job_path(job.condition, job.seed, job.fold)
     folder = start_job_folder(final)
     tables = []
@@ -195,11 +283,11 @@ def _publish(
             indices = parts[part]
             if not len(indices):
                 continue
-            probabilities, shared = predict(model, data, indices)
+            probabilities, shared = predict(model, data, indices, crop=crop)
             for view, classes in context.views.items():
                 if view not in probabilities:
                     raise PluginError(
-                        f"model {context.recipe.model.name!r} returned no logits of view {view!r}; mend the plugin"
+                        f"{blame('repkit.models', recipe.model.name)}: no logits of view {view!r}; mend the plugin"
                     )
                 target = data.data.targets[view][indices].tolist()
                 tables.append(
@@ -210,9 +298,11 @@ def _publish(
                         probabilities=probabilities[view].numpy(),
                     )
                 )  # fmt: skip
-            if part == "test" and checkpoint == "selected":
-                save_file({"values": shared.half().clamp(-65504, 65504).contiguous()}, folder / "hidden.safetensors")
+            if checkpoint == "selected":
+                name = "values" if part == "test" else "dev_values"
+                hidden[name] = shared.clamp(-65504, 65504).half().contiguous()
         save_file({name: value.contiguous() for name, value in weights.items()}, folder / f"{checkpoint}.safetensors")
+    save_file(hidden, folder / "hidden.safetensors")
     write_predictions(folder / "predictions.parquet", pd.concat(tables, ignore_index=True), context.views)
     split = {name: list(getattr(fold, name)) for name in ("train", "dev", "test", "unlabelled")}
     (folder / "split.json").write_text(json.dumps(split))
@@ -222,6 +312,9 @@ def _publish(
         "epochs": len(fitted.history),
         "seconds": float(np.sum([record["seconds"] for record in fitted.history])),
         "dev": fitted.history[fitted.selected_epoch - 1].get("dev"),
+        "warnings": fitted.warnings,
+        "left_out_domains": dict(left_out),
+        "parameters": sum(p.numel() for p in model.parameters()),
     }
     (folder / "done.json").write_text(json.dumps(summary))
     publish_job_folder(folder, final)

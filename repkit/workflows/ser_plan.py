@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from repkit.api import Corpus, Fold, Utterance
+from repkit.api import DOMAINS, Corpus, Fold, Utterance
 from repkit.audio.label_maps import LabelMap, label_map
-from repkit.config.schema import Condition, SerRecipe
-from repkit.errors import DataError, PluginError, RecipeError, RepkitError, StoreError, UsageError
+from repkit.config.schema import CONDITION_KEYS, SerRecipe
+from repkit.errors import DataError, RecipeError
 from repkit.evaluation.audit import audit_folds
 from repkit.plugins import build_config, load
 from repkit.runs.directory import canonical_hash
-from repkit.store import Store, open_store
+from repkit.workflows.ser_conditions import ResolvedCondition, capabilities_of, check_components, resolve_conditions
+from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,25 +25,6 @@ class SerJob:
     condition: str
     seed: int
     fold: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedCondition:
-    """A condition with the stores its embeddings come from, one per corpus."""
-
-    name: str
-    fusion: str
-    stores: Mapping[str, Store]
-
-    @property
-    def dim(self) -> int:
-        """D of the embedding, 0 for the baseline."""
-        return next(iter(self.stores.values())).spec.dim if self.stores else 0
-
-    def describe(self) -> dict[str, Any]:
-        """Return JSON values: fusion and, per corpus, the store's fingerprint and source."""
-        stores = {name: {"fingerprint": s.spec.fingerprint, "source": s.spec.source} for name, s in self.stores.items()}
-        return {"fusion": self.fusion, "dim": self.dim, "stores": stores}
 
 
 @dataclass(slots=True)
@@ -81,117 +62,14 @@ class SerPlan:
         """Hash of all that changes the results: recipe, protocol and stores, but no path."""
         recipe = self.recipe.model_dump(mode="json", exclude={"corpora": True, "conditions": True, "description": True})
         conditions = {
-            c.name: {**c.describe(), "stores": {n: s.spec.fingerprint for n, s in c.stores.items()}}
+            c.name: {
+                **c.describe(),
+                "stores": {n: s.spec.fingerprint for n, s in c.stores.items()},
+                "set": c.recipe.model_dump(mode="json", include=set(CONDITION_KEYS)),
+            }
             for c in self.conditions
         }
         return canonical_hash({"recipe": recipe, "protocol": self.protocol["id"], "conditions": conditions})
-
-
-def find_store(folder: Path, corpus: str) -> Path:
-    """Return the store of a corpus below an embeddings folder, ``FOLDER/CORPUS`` or ``FOLDER/ENCODER/CORPUS``.
-
-    Raises:
-        DataError: none, or those of several encoders.
-    """
-    if (folder / corpus).is_dir():
-        return folder / corpus
-    found = sorted(path for path in folder.glob(f"*/{corpus}") if path.is_dir())
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(str(path.parent) for path in found)
-        raise DataError(f"{folder}: embeddings of several encoders for corpus {corpus!r}; give one of {names}")
-    raise DataError(
-        f"{folder}: no embeddings of corpus {corpus!r}; expected {folder / '*' / corpus}; "
-        f"make them with `repkit embed --encoder RUN --corpus {corpus}=PATH --out {folder}`"
-    )
-
-
-def check_components(recipe: SerRecipe) -> None:
-    """Validate the settings of every component that the recipe names, before any work is done.
-
-    Raises:
-        RecipeError: every wrong key and value at once.
-        PluginError: nothing but components that cannot be had is wrong.
-    """
-    tables = [
-        ("repkit.frontends", "frontend", recipe.frontend),
-        ("repkit.protocols", "protocol", recipe.protocol),
-        ("repkit.models", "model", recipe.model),
-        *(("repkit.objectives", f"objectives.{i}", table) for i, table in enumerate(recipe.objectives)),
-    ]
-    errors: list[RepkitError] = []
-    for group, where, table in tables:
-        try:
-            build_config(load(group, table.name), table.settings, where)
-        except RepkitError as error:
-            errors.append(error)
-    problems = [line for error in errors for line in error.problems or [error.message]]
-    if len(errors) == 1 and isinstance(errors[0], PluginError):
-        raise errors[0]
-    if errors and all(isinstance(error, PluginError) for error in errors):
-        raise PluginError(f"recipe {recipe.name}: {len(errors)} components cannot be used", problems)
-    if errors:
-        raise RecipeError(f"recipe {recipe.name}: not valid", problems)
-
-
-def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[ResolvedCondition]:
-    """Open the stores of every condition.
-
-    Args:
-        recipe: resolved.
-        corpora: name to fingerprint.
-
-    Raises:
-        DataError: a store is missing, damaged, made of another corpus or by another encoder than its siblings.
-        UsageError: the fusion does not fit the store, or there is no condition at all.
-    """
-    resolved = [ResolvedCondition("BL", "none", {})] if recipe.baseline else []
-    for condition in recipe.conditions:
-        resolved.append(_resolve(condition, corpora))
-    if not resolved:
-        raise UsageError("recipe: no condition to train; set baseline = true or give --embeddings")
-    return resolved
-
-
-def _resolve(condition: Condition, corpora: Mapping[str, str]) -> ResolvedCondition:
-    if condition.embeddings is None:
-        return ResolvedCondition(condition.name, "none", {})
-    stores = {name: open_store(find_store(Path(condition.embeddings), name)) for name in corpora}
-    for name, fingerprint in corpora.items():
-        _check_corpus(stores[name], fingerprint)
-    kinds = {store.spec.kind for store in stores.values()}
-    if len({canonical_hash([s.spec.kind, s.spec.dim, s.spec.source]) for s in stores.values()}) != 1:
-        first, *others = stores
-        differing = [
-            f"{first} and {name} differ in {line.partition(':')[0]}"
-            for name in others
-            for line in stores[first].spec.differences(stores[name].spec)
-            if not line.startswith("corpus")
-        ]
-        raise StoreError(
-            f"{condition.embeddings}: the corpora of condition {condition.name!r} were embedded by different encoders or "
-            "with different settings; the same for all was expected; embed them again with one encoder",
-            differing,
-        )
-    natural = "late" if kinds == {"vectors"} else "early"
-    fusion = condition.fusion or natural
-    if fusion != natural:
-        raise UsageError(
-            f"condition {condition.name!r}: fusion {fusion!r} does not fit a store of {kinds.pop()}; use {natural!r}, "
-            f"or embed with --level {'frame' if fusion == 'early' else 'utterance'}"
-        )
-    return ResolvedCondition(condition.name, fusion, stores)
-
-
-def _check_corpus(store: Store, fingerprint: str) -> None:
-    """Refuse embeddings of other audio or labels, which the ids alone would not tell."""
-    if store.spec.corpus_fingerprint != fingerprint:
-        raise StoreError(
-            f"{store.path}: embeddings of corpus {store.spec.corpus!r} with fingerprint "
-            f"{store.spec.corpus_fingerprint[:12]}; {fingerprint[:12]} was expected, that of the files and labels given "
-            f"now; delete {store.path} and run `repkit embed` again, or give the corpus that was embedded"
-        )
 
 
 def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: bool = False) -> SerPlan:
@@ -220,7 +98,10 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
         left_out = {i: why for store in stores for i, why in store.left_out.items() if i in listed}
         everything = [u for u in everything if u.id not in left_out]
     labels = label_map(
-        recipe.labels.map, everything, category_map=recipe.labels.category_map, views=recipe.labels.views
+        recipe.labels.map,
+        everything,
+        category_map=recipe.labels.category_map,
+        views=(*recipe.labels.views, *recipe.labels.auxiliary),
     )
     first = recipe.labels.views[0]
     kept = [u for u in everything if labels.targets(u)[first] is not None]
@@ -234,9 +115,19 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
             f"labels: map {labels.name!r} finds {len(present)} class(es) of {first} in {len(everything)} utterances; "
             "at least two are needed; choose another map (--set labels.map=own) or check the corpus' labels"
         )
+    unused = [name for name in corpora if not any(u.corpus == name for u in kept)]
+    if unused:
+        raise DataError(
+            f"corpus {unused[0]!r}: none of its utterances has a class of {first} in map {labels.name!r}; every corpus "
+            "needs labels, a held-out one to be scored; choose another map (--set labels.map=...), give the label column "
+            f"(--corpus-set {unused[0]}.columns.emotion=COLUMN), or leave the corpus out"
+        )
     protocol_class = load("repkit.protocols", recipe.protocol.name)
     config = build_config(protocol_class, recipe.protocol.settings, "protocol")
     folds = list(protocol_class(config).folds(kept))
+    targets = {u.id: labels.targets(u)[first] for u in kept}
+    check_common_classes(folds, targets)
+    check_corpora_trained(folds, conditions)
     ids = [u.id for u in kept]
     for condition in conditions:
         for name, store in condition.stores.items():
@@ -253,6 +144,7 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
         "folds_sha256": canonical_hash([[f.name, f.train, f.dev, f.test, f.unlabelled] for f in folds]),
         "normalisation": recipe.normalisation.model_dump(mode="json"),
         "selection": recipe.training.select_by,
+        **({"segments": recipe.segments.model_dump(mode="json")} if recipe.segments else {}),
     }
     protocol = {
         "id": canonical_hash(parts)[:12],
@@ -261,6 +153,61 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
         "folds": [{"name": f.name, "train": len(f.train), "dev": len(f.dev), "test": len(f.test)} for f in folds],
     }
     return SerPlan(recipe, corpora, kept, dict(dropped), left_out, labels, folds, conditions, flags, jobs, protocol)
+
+
+def check_common_classes(folds: Sequence[Fold], targets: Mapping[str, str | None]) -> None:
+    """Refuse a fold whose test part shares no class with its train part.
+
+    Raises:
+        DataError: names the fold and the classes of both.
+    """
+    for fold in folds:
+        trained, tested = ({targets.get(i) for i in part} - {None} for part in (fold.train, fold.test))
+        if tested and not trained & tested:
+            raise DataError(
+                f"fold {fold.name!r}: train has the classes {', '.join(sorted(map(str, trained)))}, test has "
+                f"{', '.join(sorted(map(str, tested)))}; at least one in common was expected, or every score is zero by "
+                "construction; choose a label map that joins them (for example --set labels.map=parry2019)"
+            )
+
+
+def check_corpora_trained(folds: Sequence[Fold], conditions: Sequence[ResolvedCondition]) -> None:
+    """Refuse to test a corpus by parts of its own that nothing has trained.
+
+    Raises:
+        RecipeError: names the condition, the fold and the corpus.
+    """
+    own = [c for c in conditions if "per_corpus" in capabilities_of(c.recipe)]
+    for fold in folds if own else ():
+        trained, tested = ({i.split("/", 1)[0] for i in part} for part in (fold.train, fold.test))
+        if tested - trained:
+            raise RecipeError(
+                f"condition {own[0].name!r}, fold {fold.name!r}: the model {own[0].recipe.model.name!r} keeps parts per "
+                f"corpus, and {', '.join(sorted(tested - trained))} is tested without being trained on; every tested "
+                "corpus was expected in train; choose a protocol that does so (gerczuk2021_partitions, "
+                "leave_one_speaker_group_out), or a model without such parts"
+            )
+
+
+def domain_flags(
+    folds: Sequence[Fold], kept: Sequence[Utterance], conditions: Sequence[ResolvedCondition]
+) -> tuple[str, ...]:
+    """Say which domains are left out where, because the training audio holds a single class of them."""
+    place = {u.id: i for i, u in enumerate(kept)}
+    attributes = {name: [getattr(u, name) for u in kept] for name in DOMAINS}
+    flags: dict[str, None] = {}
+    for condition in conditions:
+        wanted = wanted_domains(condition.recipe)
+        for fold in folds if wanted else ():
+            heard = heard_fold(fold, condition.recipe)
+            places = [place[i] for part in (heard.train, heard.unlabelled) for i in part]
+            for name, why in domain_codes(wanted, attributes, places)[2].items():
+                flags[f"condition {condition.name}, fold {fold.name}: no domain head for {name} ({why})"] = None
+    return tuple(flags)
+
+
+FEW_UTTERANCES = 30
+"""Below this a corpus' UAR moves by several points with one utterance; said in the audit. Source: own design."""
 
 
 def audit_plan(
@@ -277,7 +224,7 @@ def audit_plan(
         for c in conditions
     }
     mode = recipe.normalisation.mode
-    return audit_folds(
+    flags = audit_folds(
         folds,
         kept,
         labels={u.id: labels.targets(u)[recipe.labels.views[0]] for u in kept},
@@ -286,3 +233,16 @@ def audit_plan(
         allow_dev_overlap=recipe.protocol.settings.get("dev") == "utterances",
         audio_hashes=audio_hashes,
     ).flags
+    hearing = [c.name for c in conditions if c.recipe.target_audio == "test"]
+    if hearing:
+        flags += (
+            f"transductive: condition(s) {', '.join(hearing)} hear the audio of the test part in training, without labels",
+        )
+    few = {c: n for c, n in Counter(u.corpus for u in kept).items() if n < FEW_UTTERANCES}
+    flags += tuple(f"corpus {c} has only {n} usable utterances: its scores say little" for c, n in sorted(few.items()))
+    sensitive = [c.name for c in conditions if "padding_sensitive" in capabilities_of(c.recipe)]
+    if sensitive:
+        flags += (
+            f"condition(s) {', '.join(sensitive)}: the model sees the padding, so a batch's longest utterance matters",
+        )
+    return flags + domain_flags(folds, kept, conditions)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
@@ -19,17 +20,22 @@ from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
-from repkit.training.data import TrainingData
+from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.executors import Event, default_workers, run_jobs
+from repkit.workflows.ser_conditions import ResolvedCondition
 from repkit.workflows.ser_data import (
+    attributes,
     build_frontend,
+    corpus_classes,
+    crop_frames,
+    cut_segments,
     frame_stores,
     load_data,
     load_embeddings,
     remove_left_out,
     share,
 )
-from repkit.workflows.ser_jobs import SerContext, SerJob, run_job
+from repkit.workflows.ser_jobs import SerContext, SerJob, build, prepare_fold, run_job
 from repkit.workflows.ser_plan import SerPlan, audit_plan, make_plan
 
 
@@ -88,16 +94,7 @@ def train_ser(
         n_workers = min(workers or default_workers(len(todo)), max(1, len(todo)))
         if n_workers > 1:
             share(data, vectors, states)
-        context = SerContext(
-            run=run.path,
-            recipe=recipe,
-            data=data,
-            vectors=vectors,
-            states=states,
-            fusion={c.name: c.fusion for c in plan.conditions},
-            folds={fold.name: fold for fold in plan.folds},
-            views={view: plan.labels.classes[view] for view in recipe.labels.views},
-        )
+        context = make_context(run.path, plan, data, vectors, states)
         started = time.monotonic() - _seconds_before(run)
 
         def tell(state: str, **facts: object) -> None:
@@ -128,6 +125,31 @@ def train_ser(
             raise
         run.write("status.json", {**read_json(run.path / "status.json"), "state": "done"})
     return run.path
+
+
+def make_context(
+    run: Path,
+    plan: SerPlan,
+    data: TrainingData,
+    vectors: Mapping[str, torch.Tensor],
+    states: Mapping[str, RaggedTensor],
+) -> SerContext:
+    """Return what all jobs of a plan share."""
+    labels = plan.recipe.labels
+    return SerContext(
+        run=run,
+        recipes={c.name: c.recipe for c in plan.conditions},
+        data=data,
+        vectors=vectors,
+        states=states,
+        fusion={c.name: c.fusion for c in plan.conditions},
+        folds={fold.name: fold for fold in plan.folds},
+        views={view: plan.labels.classes[view] for view in labels.views},
+        auxiliary={view: plan.labels.classes[view] for view in labels.auxiliary},
+        corpora=corpus_classes(plan),
+        attributes=attributes(plan),
+        crops=crop_frames(plan),
+    )
 
 
 def _seconds_before(run: RunDirectory) -> float:
@@ -202,47 +224,56 @@ def _write_utterances(path: Path, plan: SerPlan, data: TrainingData) -> None:
 def estimate_seconds(plan: SerPlan, workers: int) -> float:
     """Return the expected wall time of all jobs, from a few timed steps of random frames of the corpora's usual length.
 
+    An upper bound where recipes stop early.
+
     Raises:
         DataError: a corpus without utterances.
     """
-    import numpy as np
-
-    from repkit.training.data import RaggedTensor
-    from repkit.workflows.ser_jobs import build, prepare_fold
-
     if not plan.utterances:
         raise DataError("no utterances to train on")
     recipe, frontend = plan.recipe, build_frontend(plan)
-    n = 2 * recipe.training.batch_size
     seconds = min(recipe.max_duration_s or 4.0, 3.5)  # acted utterances last two to four seconds
-    length = int(seconds / frontend.frame_shift_s)
-    offsets = torch.arange(n + 1) * length
-    frames = RaggedTensor(torch.randn(n * length, frontend.n_bands), offsets)
-    views = {view: plan.labels.classes[view] for view in recipe.labels.views}
-    targets = {view: torch.randint(0, len(classes), (n,)) for view, classes in views.items()}
-    data = TrainingData(ids=[str(i) for i in range(n)], frames=frames, targets=targets)
+    length = max(1, frontend.n_frames(int(seconds * frontend.sample_rate)))
     total = 0.0
     for condition in plan.conditions:
-        vectors = {condition.name: torch.randn(n, condition.dim)} if condition.fusion == "late" else {}
-        states = (
-            {condition.name: RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)}
-            if condition.fusion == "early"
-            else {}
-        )
-        context = SerContext(Path(), recipe, data, vectors, states, {condition.name: condition.fusion}, {}, views)
-        fold_data = prepare_fold(context, condition.name, torch.arange(n))
-        model, objectives = build(context, SerJob(condition.name, 0, "estimate"), data)
-        optimiser = torch.optim.Adam(model.parameters())
-        times = []
-        for step in range(4):
-            begun = time.perf_counter()
-            batch = fold_data.batch(torch.arange(recipe.training.batch_size) + step % 2)
-            outputs = model(batch)
-            loss = sum(v for m, _ in objectives.values() for v in m(outputs, batch, 0.0).values())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            times.append(time.perf_counter() - begun)
-        steps = sum(-(-len(fold.train) // recipe.training.batch_size) for fold in plan.folds)
-        total += float(np.median(times)) * steps * recipe.training.epochs * len(recipe.seeds)
+        most = max(table.batch_size for _, table in condition.recipe.resolved_phases())
+        step_s, per_utterance = _time_step(plan, condition, length, 2 * most, frontend.n_bands)
+        for _, table in condition.recipe.resolved_phases():
+            sizes = [len(fold.train) for fold in plan.folds]
+            batches = [table.steps_per_epoch or -(-n * per_utterance // table.batch_size) for n in sizes]
+            if table.sampler == "round_robin" and table.steps_per_epoch:
+                batches = [n * len(plan.corpora) for n in batches]
+            epochs = table.epochs * len(table.learning_rate_steps)
+            total += step_s * table.batch_size / most * sum(batches) * epochs * len(recipe.seeds)
     return total / workers
+
+
+def _time_step(plan: SerPlan, condition: ResolvedCondition, length: int, n: int, n_bands: int) -> tuple[float, int]:
+    """Return the seconds of one training step of n / 2 items, and the items that an utterance is cut into."""
+    frames = RaggedTensor(torch.randn(n * length, n_bands), torch.arange(n + 1) * length)
+    labels = plan.recipe.labels
+    targets = {v: torch.randint(0, len(plan.labels.classes[v]), (n,)) for v in (*labels.views, *labels.auxiliary)}
+    data = TrainingData([str(i) for i in range(n)], frames, targets, corpora=torch.zeros(n, dtype=torch.int64))
+    data.segments = cut_segments(plan, frames.lengths)
+    per_utterance = 1 if data.segments is None else len(data.segments.utterance) // n
+    vectors = {condition.name: torch.randn(n, condition.dim)} if condition.fusion == "late" else {}
+    states = {}
+    if condition.fusion == "early":
+        states[condition.name] = RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)
+    context = make_context(Path(), plan, data, vectors, states)
+    fold_data = prepare_fold(context, condition.name, torch.arange(n))
+    model, _ = build(context, SerJob(condition.name, 0, "estimate"), fold_data)
+    optimiser = torch.optim.Adam(model.parameters())
+    phase, table = condition.recipe.resolved_phases()[0]
+    route = phase.views[0] if phase.route == "view" else None
+    crop = None if table.crop_s is None else context.crops[table.crop_s]
+    times = []
+    for step in range(4):
+        begun = time.perf_counter()
+        outputs = model(fold_data.batch(torch.arange(n // 2) + step % 2, crop=crop, route=route))
+        loss = sum(logits.square().mean() for logits in outputs.logits.values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times)), per_utterance

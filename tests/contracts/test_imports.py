@@ -15,7 +15,6 @@ from repkit import api
 from repkit.plugins import GROUPS
 
 LIGHT = ("api", "audio", "cli", "config", "errors", "plugins", "runs", "store")
-LIGHT += tuple(f"evaluation.{name}" for name in ("audit", "dev_split", "intervals", "metrics", "protocols"))
 """Rooms that load neither torch nor anything as slow: lists, checks and folds must not wait for it."""
 
 HEAVY = ("torch", "torchaudio", "transformers", "datasets", "librosa", "matplotlib", "accelerate")

@@ -3,7 +3,8 @@
 import pytest
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
-from repkit.config.load import assign, merge, parse_assignment, read_tables
+from repkit.config.load import assign, parse_assignment, read_tables
+from repkit.config.schema import merge_tables
 from repkit.errors import RecipeError, UsageError
 
 
@@ -57,8 +58,8 @@ def test_set_reaches_into_lists_and_refuses_values():
 def test_extends_lays_over_and_another_component_replaces_the_whole_table():
     base = {"protocol": {"name": "a", "k": 3}, "training": {"epochs": 5, "batch_size": 2}}
     over = {"protocol": {"name": "b"}, "training": {"epochs": 9}}
-    assert merge(base, over) == {"protocol": {"name": "b"}, "training": {"epochs": 9, "batch_size": 2}}
-    assert merge(base, {"protocol": {"name": "a", "m": 1}})["protocol"] == {"name": "a", "k": 3, "m": 1}
+    assert merge_tables(base, over) == {"protocol": {"name": "b"}, "training": {"epochs": 9, "batch_size": 2}}
+    assert merge_tables(base, {"protocol": {"name": "a", "m": 1}})["protocol"] == {"name": "a", "k": 3, "m": 1}
 
 
 def test_extends_has_one_level_only(tmp_path):

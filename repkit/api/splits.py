@@ -1,6 +1,7 @@
-"""Which part of the remaining speech is held out to choose the epoch on.
+"""Helpers for protocols: checks of the utterances, dev parts, and train, dev, test parts of one corpus by speaker.
 
-Source: own design; neumann2019 leaves dev undefined (sheet, trap 9).
+Source: own design; neumann2019 leaves dev undefined (sheet, trap 9). Every choice comes from hashes of names, so that it
+is the same on every machine.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from repkit.api import Config, Utterance
+from repkit.api.config import Config
+from repkit.api.data import Utterance
 from repkit.errors import DataError
 
 DEFAULT_SHARE = 0.15
@@ -43,6 +45,82 @@ class DevConfig(Config):
 def hash_key(*parts: object) -> str:
     """Return a key that orders things at random but the same on every machine and under every library version."""
     return hashlib.sha256("/".join(str(part) for part in parts).encode()).hexdigest()
+
+
+def check_utterances(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """Return the utterances sorted by id after seeing that each has a speaker and an id of its own.
+
+    Raises:
+        DataError: naming the first utterance without a speaker, or the first id that stands twice.
+    """
+    ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    if not ordered:
+        raise DataError("protocol: no utterance; expected at least one; check the corpus and its label map")
+    nameless = [utterance.id for utterance in ordered if not utterance.speaker]
+    if nameless:
+        raise DataError(
+            f"utterance {nameless[0]!r} (and {len(nameless) - 1} more): no speaker; expected one, because folds must "
+            "keep speakers apart; fill the speaker column, name it in the column map, or leave these utterances out",
+            [f"{name}: no speaker" for name in nameless[:20]],
+        )
+    twice = [name for name, n in Counter(utterance.id for utterance in ordered).items() if n > 1]
+    if twice:
+        raise DataError(
+            f"utterance {twice[0]!r} stands in the corpora {Counter(u.id for u in ordered)[twice[0]]} times; expected "
+            "unique ids; remove the duplicate or give the corpora different names"
+        )
+    return ordered
+
+
+def speaker_parts(
+    utterances: Sequence[Utterance],
+    shares: tuple[float, float] = (0.1, 0.1),
+    rotation: int = 0,
+    seed: int = 0,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Split one corpus into train, dev and test by whole speakers, genders as even as the numbers allow.
+
+    Args:
+        utterances: of one corpus, all with a speaker.
+        shares: aimed shares of the speakers in dev and in test; each part gets at least one speaker.
+        rotation: moves the parts on, so that after enough rotations every speaker has been tested.
+        seed: of the order of the speakers.
+
+    Returns:
+        ids of train, dev and test, each sorted.
+
+    Raises:
+        DataError: fewer than three speakers.
+    """
+    genders = speaker_genders(utterances)
+    corpus = utterances[0].corpus if utterances else "corpus"
+    if len(genders) < 3:
+        raise DataError(
+            f"corpus {corpus!r}: {len(genders)} speaker(s) with usable labels; at least 3 were expected, one each for "
+            "train, dev and test; hold the corpus out whole (--hold-out), or add speakers"
+        )
+    by_gender: dict[str, list[str]] = defaultdict(list)
+    for speaker in sorted(genders, key=lambda s: hash_key(seed, s)):
+        by_gender[genders[speaker] or ""].append(speaker)
+    # genders dealt in turn: any window of the circle is balanced where the corpus is
+    order = [
+        speaker
+        for _, speaker in sorted(
+            ((place + 0.5) / len(speakers), speaker)
+            for speakers in by_gender.values()
+            for place, speaker in enumerate(speakers)
+        )
+    ]
+    n_dev, n_test = (max(1, round(share * len(order))) for share in shares)
+    if n_dev + n_test >= len(order):
+        n_dev = n_test = 1
+    start = rotation * n_test % len(order)
+    order = order[start:] + order[:start]
+    part_of = {s: "test" if i < n_test else "dev" if i < n_test + n_dev else "train" for i, s in enumerate(order)}
+    ids = sorted(u.id for u in utterances)
+    speaker_of = {u.id: str(u.speaker) for u in utterances}
+    train, dev, test = (tuple(i for i in ids if part_of[speaker_of[i]] == part) for part in ("train", "dev", "test"))
+    return train, dev, test
 
 
 def split_dev(

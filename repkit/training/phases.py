@@ -1,0 +1,242 @@
+"""The phases of a recipe, one after the other: what each trains on, and from which weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from repkit.api import MISSING
+from repkit.config.schema import PhaseTable, SerRecipe, TrainingTable
+from repkit.errors import DataError, PluginError, RecipeError, SpeakerLeakError
+from repkit.training.data import FoldData
+from repkit.training.loop import Fitted, Objectives, Scores, fit
+
+State = dict[str, torch.Tensor]
+
+
+def total_epochs(recipe: SerRecipe, corpora: Sequence[str]) -> int:
+    """Return the most epochs a job of this recipe can take."""
+    return sum(
+        table.epochs * len(table.learning_rate_steps) * len(_rounds(phase, corpora))
+        for phase, table in recipe.resolved_phases()
+    )
+
+
+def _rounds(phase: PhaseTable, corpora: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return which corpora each training of a phase uses."""
+    named = phase.corpora or tuple(corpora)
+    return [(name,) for name in named] if phase.each == "corpus" else [named]
+
+
+def class_weights(kind: str, target: torch.Tensor, train: torch.Tensor, corpora: torch.Tensor | None) -> torch.Tensor:
+    """Return weights (n,) of N / (C N_c) for utterances of class c: mean 1 on the labelled part of train.
+
+    Args:
+        kind: ``balanced`` (over all of train) or ``balanced_per_corpus`` (within each corpus).
+        target: (n,) class indices.
+        train: utterances to count.
+        corpora: (n,) or None.
+    """
+    group = corpora if kind == "balanced_per_corpus" and corpora is not None else torch.zeros_like(target)
+    train = train[target[train] != MISSING]
+    weights = torch.ones(len(target))
+    for one in group[train].unique():
+        here = group == one
+        counts = torch.bincount(target[train[here[train]]], minlength=int(target.max()) + 1)
+        n_classes = int((counts > 0).sum())
+        each = counts.sum() / (n_classes * counts.clamp(min=1).float())
+        weights[here] = each[target[here].clamp(min=0)]
+    return weights
+
+
+def run_phases(
+    model: nn.Module,
+    objectives: Objectives,
+    data: FoldData,
+    parts: Mapping[str, torch.Tensor],
+    recipe: SerRecipe,
+    seed: int,
+    score: Callable[[Mapping[str, torch.Tensor], torch.Tensor], Scores],
+    on_epoch: Callable[[int], None],
+    *,
+    corpora: Sequence[str] = (),
+    crops: Mapping[float, int] | None = None,
+    names: Mapping[str, object] | None = None,
+    speakers: Mapping[str, str | None] | None = None,
+) -> Fitted:
+    """Train a model through all phases of its recipe.
+
+    Each training starts from the weights its predecessor selected on dev.
+
+    Args:
+        model: freshly built.
+        objectives: name to (module, weight), common to all phases.
+        data: the fold's data.
+        parts: utterances of ``train``, ``dev``, ``test`` and ``unlabelled``.
+        recipe: the condition's recipe.
+        seed: of the job.
+        score: see `fit`.
+        on_epoch: told the running number of the epoch.
+        corpora: names, in the order of ``data.data.corpora``.
+        crops: frames of each ``crop_s``.
+        names: what ``{seed}``, ``{fold}`` and ``{condition}`` stand for in the path of initial weights.
+        speakers: speaker of each utterance id, for the check of initial weights.
+
+    Raises:
+        DataError: a phase has nothing to train on, or its initial weights do not fit.
+        SpeakerLeakError: initial weights that have heard this fold's test speakers.
+    """
+    fresh = _copy(model.state_dict())
+    history: list[dict[str, Any]] = []
+    warnings: dict[str, None] = {}
+    last, n_epochs, selected_epoch = fresh, 0, 0
+    for phase, table in recipe.resolved_phases():
+        if phase.initial == "fresh":
+            model.load_state_dict(fresh)
+        elif phase.initial != "previous":
+            path = Path(phase.initial.format(**(names or {})))
+            _check_heard(path, data.data.ids, parts["test"], speakers or {})
+            _load_initial(model, path)
+        last = _copy(model.state_dict())
+        for chosen, train, dev in _trainings(phase, data, parts, corpora):
+            if phase.copy_from is not None:
+                for name in chosen:
+                    _copy_parts(model, phase.copy_from, name)
+            before = _copy(model.state_dict())
+            fitted = fit(
+                model,
+                objectives,
+                _weighted(data, table, phase, train),
+                train,
+                dev,
+                table,
+                seed,
+                score,
+                on_epoch,
+                phase=phase if phase.each == "once" else phase.model_copy(update={"name": f"{phase.name}.{chosen[0]}"}),
+                unlabelled=parts.get("unlabelled"),
+                crop=None if table.crop_s is None else (crops or {})[table.crop_s],
+                first_epoch=n_epochs,
+            )
+            if phase.each == "corpus":
+                for record in fitted.history:
+                    record["corpus"] = chosen[0]
+            model.load_state_dict(fitted.selected)
+            # one corpus' training leaves the parts of the others alone, so that their last weights stay what they were
+            last |= {k: v for k, v in fitted.last.items() if not torch.equal(v, before[k])}
+            history += fitted.history
+            n_epochs, selected_epoch = n_epochs + len(fitted.history), fitted.selected_epoch
+            warnings |= dict.fromkeys(fitted.warnings)
+    model.requires_grad_(True)
+    return Fitted(_copy(model.state_dict()), last, selected_epoch, history, list(warnings))
+
+
+def _copy(state: Mapping[str, torch.Tensor]) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _trainings(
+    phase: PhaseTable, data: FoldData, parts: Mapping[str, torch.Tensor], corpora: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], torch.Tensor, torch.Tensor]]:
+    """Yield the corpora, train and dev utterances of each training of a phase."""
+    unknown = [name for name in phase.corpora if name not in corpora]
+    if unknown:
+        raise RecipeError(
+            f"phase {phase.name!r}: corpus {unknown[0]!r} is not in the run; it has {', '.join(corpora)}; "
+            "correct phases.corpora or give the corpus"
+        )
+    codes = data.data.corpora
+    if codes is None or (phase.each == "once" and not phase.corpora):
+        yield tuple(corpora), parts["train"], parts["dev"]
+        return
+    found = False
+    for chosen in _rounds(phase, corpora):
+        wanted = torch.tensor([corpora.index(name) for name in chosen])
+        train, dev = (some[torch.isin(codes[some], wanted)] for some in (parts["train"], parts["dev"]))
+        if len(train):  # a corpus held out has no train part, and no parts of its own to train
+            found = True
+            yield chosen, train, dev
+    if not found:
+        raise DataError(
+            f"phase {phase.name!r}: no train utterance of {', '.join(phase.corpora or corpora)} in this fold; "
+            "correct phases.corpora or the protocol"
+        )
+
+
+def _weighted(data: FoldData, table: TrainingTable, phase: PhaseTable, train: torch.Tensor) -> FoldData:
+    if table.class_weights == "none":
+        return replace(data, weights=None)
+    view = (phase.views or tuple(data.data.targets))[0]
+    return replace(data, weights=class_weights(table.class_weights, data.data.targets[view], train, data.data.corpora))
+
+
+def _copy_parts(model: nn.Module, source: str, target: str) -> None:
+    copy_parts = getattr(model, "copy_parts", None)
+    if copy_parts is None:
+        raise PluginError(
+            f"model {type(model).__name__}: has no parts per corpus to copy from {source!r}; remove phases.copy_from or "
+            "choose a model with the capability per_corpus"
+        )
+    if source != target:
+        copy_parts(source, target)
+
+
+def _load_initial(model: nn.Module, path: Path) -> None:
+    """Load weights of an earlier run; parts it did not have, and heads of other classes, stay as they are."""
+    if path.is_dir():
+        path = path / "selected.safetensors"
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{path}: {error}; weights of an earlier run were expected (jobs/CONDITION/seed_S/FOLD/selected.safetensors); "
+            "correct phases.initial"
+        ) from error
+    state = model.state_dict()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    head = {names[id(p)] for p in model.parameter_groups().get("head", ())}
+    shared = [names[id(p)] for p in model.parameter_groups().get("shared", ())]
+    absent = [name for name in shared if name not in given]
+    wrong = [
+        f"{name}: {tuple(given[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in state.items()
+        if name in given and given[name].shape != value.shape and name not in head
+    ]
+    if absent or wrong:
+        raise DataError(
+            f"{path}: does not fit the model ({len(absent)} shared tensors missing, {len(wrong)} of another shape); "
+            "weights of the same model and settings were expected; correct phases.initial or [model]",
+            [*absent[:10], *wrong[:10]],
+        )
+    fitting = {name: given[name] for name, value in state.items() if name in given and given[name].shape == value.shape}
+    model.load_state_dict({**state, **fitting})
+
+
+def _check_heard(path: Path, ids: Sequence[str], test: torch.Tensor, speakers: Mapping[str, str | None]) -> None:
+    """Refuse initial weights that have heard a speaker of this fold's test part."""
+    split = (path if path.is_dir() else path.parent) / "split.json"
+    try:
+        heard = json.loads(split.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{split}: {error}; the split of the run the weights come from was expected beside them, because without it "
+            "nobody can tell whether they have heard the test speakers; point phases.initial into a run's job folder"
+        ) from error
+    trained = {i for part in ("train", "dev", "unlabelled") for i in heard.get(part, ())}
+    tested = {ids[i] for i in test.tolist()}
+    common = trained & tested
+    voices = {speakers.get(i) for i in trained} & {speakers.get(i) for i in tested} - {None}
+    if common or voices:
+        raise SpeakerLeakError(
+            f"{path}: its training has heard {len(voices)} speaker(s) of this fold's test part; none was expected; use "
+            "the weights of the same fold ({fold} in the path), or a protocol that tests other speakers",
+            sorted(str(voice) for voice in voices)[:20],
+        )

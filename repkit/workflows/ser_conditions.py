@@ -1,0 +1,199 @@
+"""The conditions of a run: their recipes, the stores of their embeddings, and whether the components can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from repkit.config.schema import Condition, SerRecipe
+from repkit.errors import DataError, PluginError, RecipeError, RepkitError, StoreError, UsageError, did_you_mean
+from repkit.plugins import build_config, load
+from repkit.plugins.load import validation_lines
+from repkit.runs.directory import canonical_hash
+from repkit.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCondition:
+    """A condition with its recipe and the stores its embeddings come from, one per corpus."""
+
+    name: str
+    fusion: str
+    stores: Mapping[str, Store]
+    recipe: SerRecipe
+
+    @property
+    def dim(self) -> int:
+        """D of the embedding, 0 for the baseline."""
+        return next(iter(self.stores.values())).spec.dim if self.stores else 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return JSON values: fusion and, per corpus, the store's fingerprint and source."""
+        stores = {name: {"fingerprint": s.spec.fingerprint, "source": s.spec.source} for name, s in self.stores.items()}
+        return {"fusion": self.fusion, "dim": self.dim, "stores": stores}
+
+
+def find_store(folder: Path, corpus: str) -> Path:
+    """Return the store of a corpus below an embeddings folder, ``FOLDER/CORPUS`` or ``FOLDER/ENCODER/CORPUS``.
+
+    Raises:
+        DataError: none, or those of several encoders.
+    """
+    if (folder / corpus).is_dir():
+        return folder / corpus
+    found = sorted(path for path in folder.glob(f"*/{corpus}") if path.is_dir())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(path.parent) for path in found)
+        raise DataError(f"{folder}: embeddings of several encoders for corpus {corpus!r}; give one of {names}")
+    raise DataError(
+        f"{folder}: no embeddings of corpus {corpus!r}; expected {folder / '*' / corpus}; "
+        f"make them with `repkit embed --encoder RUN --corpus {corpus}=PATH --out {folder}`"
+    )
+
+
+def check_components(recipe: SerRecipe) -> None:
+    """Validate the settings of every component that the recipe and its conditions name, before any work is done.
+
+    Raises:
+        RecipeError: every wrong key and value at once.
+        PluginError: nothing but components that cannot be had is wrong.
+    """
+    tables = [
+        ("repkit.frontends", "frontend", recipe.frontend),
+        ("repkit.protocols", "protocol", recipe.protocol),
+    ]
+    kinds: list[tuple[str, SerRecipe]] = [("", recipe)] if recipe.baseline or not recipe.conditions else []
+    kinds += [(f"conditions.{c.name}.set." if c.set else "", _recipe_of(recipe, c)) for c in recipe.conditions]
+    for prefix, own in kinds:
+        tables.append(("repkit.models", f"{prefix}model", own.model))
+        tables += [("repkit.objectives", f"{prefix}objectives.{i}", table) for i, table in enumerate(own.objectives)]
+    errors: dict[str, RepkitError] = {}
+    for group, where, table in tables:
+        try:
+            build_config(load(group, table.name), table.settings, where)
+        except RepkitError as error:
+            errors.setdefault(error.message, error)
+    problems = [line for error in errors.values() for line in error.problems or [error.message]]
+    found = list(errors.values())
+    if len(found) == 1 and isinstance(found[0], PluginError):
+        raise found[0]
+    if found and all(isinstance(error, PluginError) for error in found):
+        raise PluginError(f"recipe {recipe.name}: {len(found)} components cannot be used", problems)
+    if found:
+        raise RecipeError(f"recipe {recipe.name}: not valid", list(dict.fromkeys(problems)))
+    for prefix, own in kinds:
+        _check_capabilities(own, prefix)
+
+
+def _recipe_of(recipe: SerRecipe, condition: Condition) -> SerRecipe:
+    try:
+        return recipe.of_condition(condition)
+    except ValidationError as error:
+        where = f"conditions.{condition.name}.set"
+        raise RecipeError(f"recipe {recipe.name}: not valid", validation_lines(error, where)) from error
+
+
+def _check_capabilities(recipe: SerRecipe, where: str) -> None:
+    """Refuse a model that cannot be used as the recipe does."""
+    if "segments" in capabilities_of(recipe) and recipe.segments is None:
+        raise RecipeError(
+            f"{where}model: {recipe.model.name!r} reads items of fixed length; a table [segments] with length_s was "
+            "expected; add it (--set segments.length_s=0.265) or choose another model"
+        )
+    if "per_corpus" not in capabilities_of(recipe):
+        for phase in recipe.phases:
+            if phase.copy_from is not None or phase.route == "view":
+                raise RecipeError(
+                    f"{where}phases.{phase.name}: {'copy_from' if phase.copy_from else 'route view'} needs a model with "
+                    f"parts per corpus; {recipe.model.name!r} has none; choose another model or remove the key"
+                )
+
+
+def capabilities_of(recipe: SerRecipe) -> frozenset[str]:
+    """Return what the recipe's model can do under its settings; see `repkit.api.MODEL_CAPABILITIES`."""
+    model_class = load("repkit.models", recipe.model.name)
+    if hasattr(model_class, "capabilities_for"):
+        return frozenset(model_class.capabilities_for(build_config(model_class, recipe.model.settings, "model")))
+    return frozenset(getattr(model_class, "capabilities", ()))
+
+
+def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[ResolvedCondition]:
+    """Open the stores of every condition.
+
+    Args:
+        recipe: resolved.
+        corpora: name to fingerprint.
+
+    Raises:
+        DataError: a store is missing, damaged, made of another corpus or by another encoder than its siblings.
+        UsageError: the fusion does not fit the store, or there is no condition at all.
+    """
+    resolved = [ResolvedCondition("BL", "none", {}, recipe)] if recipe.baseline else []
+    for condition in recipe.conditions:
+        resolved.append(_resolve(condition, corpora, recipe))
+    if not resolved:
+        raise UsageError("recipe: no condition to train; set baseline = true or give --embeddings")
+    names = [condition.name for condition in resolved]
+    if recipe.reference not in names and recipe.reference != "BL":
+        raise RecipeError(
+            f"recipe {recipe.name}: reference {recipe.reference!r} is no condition{did_you_mean(recipe.reference, names)}; "
+            f"one of {', '.join(names)} was expected"
+        )
+    return resolved
+
+
+def _resolve(condition: Condition, corpora: Mapping[str, str], whole: SerRecipe) -> ResolvedCondition:
+    recipe = _recipe_of(whole, condition)
+    if condition.embeddings is None:
+        return ResolvedCondition(condition.name, "none", {}, recipe)
+    stores = {name: open_store(find_store(Path(condition.embeddings), name)) for name in corpora}
+    for name, fingerprint in corpora.items():
+        _check_corpus(stores[name], fingerprint)
+    kinds = {store.spec.kind for store in stores.values()}
+    if len({canonical_hash([s.spec.kind, s.spec.dim, s.spec.source]) for s in stores.values()}) != 1:
+        first, *others = stores
+        differing = [
+            f"{first} and {name} differ in {line.partition(':')[0]}"
+            for name in others
+            for line in stores[first].spec.differences(stores[name].spec)
+            if not line.startswith("corpus")
+        ]
+        raise StoreError(
+            f"{condition.embeddings}: the corpora of condition {condition.name!r} were embedded by different encoders or "
+            "with different settings; the same for all was expected; embed them again with one encoder",
+            differing,
+        )
+    natural = "late" if kinds == {"vectors"} else "early"
+    fusion = condition.fusion or natural
+    if fusion != natural:
+        raise UsageError(
+            f"condition {condition.name!r}: fusion {fusion!r} does not fit a store of {kinds.pop()}; use {natural!r}, "
+            f"or embed with --level {'frame' if fusion == 'early' else 'utterance'}"
+        )
+    needed = "vectors" if fusion == "late" else "states"
+    if needed not in capabilities_of(recipe):
+        raise UsageError(
+            f"condition {condition.name!r}: model {recipe.model.name!r} does not read embeddings ({needed}); choose a "
+            "model that does, for example --set model.name=attentive_cnn, or leave --embeddings out"
+        )
+    if fusion == "early" and recipe.segments is not None:
+        raise UsageError(
+            f"condition {condition.name!r}: frame-level states cannot be cut into segments; embed with --level utterance"
+        )
+    return ResolvedCondition(condition.name, fusion, stores, recipe)
+
+
+def _check_corpus(store: Store, fingerprint: str) -> None:
+    """Refuse embeddings of other audio or labels, which the ids alone would not tell."""
+    if store.spec.corpus_fingerprint != fingerprint:
+        raise StoreError(
+            f"{store.path}: embeddings of corpus {store.spec.corpus!r} with fingerprint "
+            f"{store.spec.corpus_fingerprint[:12]}; {fingerprint[:12]} was expected, that of the files and labels given "
+            f"now; delete {store.path} and run `repkit embed` again, or give the corpus that was embedded"
+        )
