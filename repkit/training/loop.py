@@ -42,6 +42,7 @@ class Fitted:
         selected_epoch: 1-based.
         history: one entry per epoch: learning_rate, train_loss, losses, figures, dev scores, seconds.
         warnings: what the objectives warn of, each once.
+        by_corpus: selected and last weights of each corpus, where these differ; else empty.
     """
 
     selected: dict[str, torch.Tensor]
@@ -49,6 +50,7 @@ class Fitted:
     selected_epoch: int
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    by_corpus: dict[str, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = field(default_factory=dict)
 
 
 def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ def run_phases(
 ) -> Fitted:
     """Train a model through all phases of its recipe.
 
-    Each training starts from the weights its predecessor selected on dev.
+    Each training starts from the weights its predecessor selected on dev. A phase with ``each = "corpus"`` starts every
+    corpus from the same weights; where the corpora change tensors in common (fine-tuning, scratch) each keeps weights of
+    its own from there on, else there is one set: a shared base and the parts of each corpus.
 
     Args:
         model: freshly built.
@@ -95,22 +97,30 @@ def run_phases(
         SpeakerLeakError: initial weights that have heard this fold's test speakers.
     """
     fresh = _copy(model.state_dict())
+    states = {name: (fresh, fresh) for name in corpora} or {"": (fresh, fresh)}  # selected and last, of each corpus
     history: list[dict[str, Any]] = []
     warnings: dict[str, None] = {}
-    last, n_epochs, selected_epoch = fresh, 0, 0
+    n_epochs, selected_epoch = 0, 0
     for phase, table in recipe.resolved_phases():
-        if phase.initial == "fresh":
-            model.load_state_dict(fresh)
-        elif phase.initial != "previous":
+        given = None
+        if phase.initial not in ("fresh", "previous"):
             path = Path(phase.initial.format(**(names or {})))
             _check_heard(path, data.data.ids, parts["test"], speakers or {})
+            model.load_state_dict(fresh)
             _load_initial(model, path)
-        last = _copy(model.state_dict())
+            given = _copy(model.state_dict())
+        starts = {name: fresh if phase.initial == "fresh" else given or chosen for name, (chosen, _) in states.items()}
+        if phase.each == "once" and not _all_equal(starts.values()):
+            raise RecipeError(
+                f"phase {phase.name!r}: follows a phase that trained common weights for each corpus apart; one set of "
+                'weights was expected; give it each = "corpus" or initial = "fresh"'
+            )
+        ends = {name: (start, start) for name, start in starts.items()}
         for chosen, train, dev in _trainings(phase, data, parts, corpora):
+            model.load_state_dict(starts[chosen[0]] if chosen else fresh)
             if phase.copy_from is not None:
                 for name in chosen:
                     _copy_parts(model, phase.copy_from, name)
-            before = _copy(model.state_dict())
             fitted = fit(
                 model,
                 objectives,
@@ -129,14 +139,39 @@ def run_phases(
             if phase.each == "corpus":
                 for record in fitted.history:
                     record["corpus"] = chosen[0]
-            model.load_state_dict(fitted.selected)
-            # one corpus' training leaves the parts of the others alone, so that their last weights stay what they were
-            last |= {k: v for k, v in fitted.last.items() if not torch.equal(v, before[k])}
+            for name in chosen if phase.each == "corpus" else ends:
+                ends[name] = (fitted.selected, fitted.last)
             history += fitted.history
             n_epochs, selected_epoch = n_epochs + len(fitted.history), fitted.selected_epoch
             warnings |= dict.fromkeys(fitted.warnings)
+        states = ends if phase.each == "once" else _joined(starts, ends)
     model.requires_grad_(True)
-    return Fitted(_copy(model.state_dict()), last, selected_epoch, history, list(warnings))
+    selected, last = next(iter(states.values()))
+    model.load_state_dict(selected)
+    apart = not _all_equal(chosen for chosen, _ in states.values())
+    return Fitted(selected, last, selected_epoch, history, list(warnings), states if apart else {})
+
+
+def _joined(starts: Mapping[str, State], ends: Mapping[str, tuple[State, State]]) -> dict[str, tuple[State, State]]:
+    """Return the weights of every corpus after its own training; one common set where no two corpora changed the same tensor."""
+    if not _all_equal(starts.values()):
+        return dict(ends)
+    start = next(iter(starts.values()))
+    moved = {
+        name: {k for end in pair for k, v in end.items() if not torch.equal(v, start[k])} for name, pair in ends.items()
+    }
+    every = [key for keys in moved.values() for key in keys]
+    if len(set(every)) < len(every):
+        return dict(ends)
+    joined = tuple(
+        {**start, **{k: pair[which][k] for name, pair in ends.items() for k in moved[name]}} for which in (0, 1)
+    )
+    return dict.fromkeys(ends, joined)  # type: ignore[arg-type]
+
+
+def _all_equal(states: Iterable[State]) -> bool:
+    first, *others = states
+    return all(other is first or all(torch.equal(v, first[k]) for k, v in other.items()) for other in others)
 
 
 def _copy(state: Mapping[str, torch.Tensor]) -> State:

@@ -277,13 +277,14 @@ def _publish(
     final = run.job_path(job.condition, job.seed, job.fold)
     folder = start_job_folder(final)
     tables = []
-    for checkpoint, weights in (("last", fitted.last), ("selected", fitted.selected)):
-        model.load_state_dict(weights)
+    for place, checkpoint in enumerate(("selected", "last")):
+        common = (fitted.selected, fitted.last)[place]
+        states = {name: pair[place] for name, pair in fitted.by_corpus.items()}
         for part in ("dev", "test"):
             indices = parts[part]
             if not len(indices):
                 continue
-            probabilities, shared = predict(model, data, indices, crop=crop)
+            probabilities, shared = _predict(model, data, indices, states or common, crop, tuple(context.corpora))
             for view, classes in context.views.items():
                 if view not in probabilities:
                     raise PluginError(
@@ -301,7 +302,11 @@ def _publish(
             if checkpoint == "selected":
                 name = "values" if part == "test" else "dev_values"
                 hidden[name] = shared.clamp(-65504, 65504).half().contiguous()
-        save_file({name: value.contiguous() for name, value in weights.items()}, folder / f"{checkpoint}.safetensors")
+        for suffix, weights in {f".{name}": state for name, state in states.items()}.items() or [("", common)]:
+            save_file(
+                {name: value.contiguous() for name, value in weights.items()},
+                folder / f"{checkpoint}{suffix}.safetensors",
+            )
     save_file(hidden, folder / "hidden.safetensors")
     write_predictions(folder / "predictions.parquet", pd.concat(tables, ignore_index=True), context.views)
     split = {name: list(getattr(fold, name)) for name in ("train", "dev", "test", "unlabelled")}
@@ -319,3 +324,32 @@ def _publish(
     (folder / "done.json").write_text(json.dumps(summary))
     publish_job_folder(folder, final)
     return summary
+
+
+def _predict(
+    model: torch.nn.Module,
+    data: FoldData,
+    indices: torch.Tensor,
+    weights: Mapping[str, Any],
+    crop: int | None,
+    corpora: Sequence[str],
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Predict with one set of weights, or each corpus with its own (``weights`` then are weights by corpus)."""
+    if torch.is_tensor(next(iter(weights.values()))):
+        model.load_state_dict(weights)
+        return predict(model, data, indices, crop=crop)
+    probabilities: dict[str, torch.Tensor] = {}
+    shared = torch.empty(0)
+    for number, name in enumerate(corpora):
+        rows = (data.data.corpora[indices] == number).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        model.load_state_dict(weights[name])
+        found, hidden = predict(model, data, indices[rows], crop=crop)
+        if not probabilities:
+            probabilities = {view: torch.empty(len(indices), values.shape[1]) for view, values in found.items()}
+            shared = torch.empty(len(indices), hidden.shape[1])
+        for view, values in found.items():
+            probabilities[view][rows] = values
+        shared[rows] = hidden
+    return probabilities, shared

@@ -120,6 +120,33 @@ def test_each_corpus_is_trained_in_turn_and_epochs_are_counted_on():
     assert total_epochs(recipe(phases), tuple(CORPORA)) == 8
 
 
+def test_corpora_that_change_common_weights_keep_weights_of_their_own():
+    made = model(adapters=False)
+    before = {k: v.clone() for k, v in made.state_dict().items()}
+    fitted = train(made, [{"name": "scratch", "initial": "fresh", "each": "corpus"}])
+    one, two = (fitted.by_corpus[name][0] for name in CORPORA)
+    assert changed(before, one) == changed(before, two) == changed(one, two) == set(before)
+    # the second corpus starts from the fresh weights too, not from what the first has made of them
+    alone = train(model(adapters=False), [{"name": "scratch", "each": "corpus", "corpora": ["two"]}])
+    assert not changed(alone.selected, two)
+
+
+def test_common_training_after_weights_have_parted_is_refused():
+    with pytest.raises(
+        RecipeError, match="phase 'b': follows a phase that trained common weights for each corpus apart"
+    ):
+        train(model(adapters=False), [{"name": "a", "each": "corpus"}, {"name": "b"}])
+
+
+def test_parted_weights_go_on_corpus_by_corpus():
+    phases = [{"name": "a", "each": "corpus"}, {"name": "b", "each": "corpus", "train": ["head"]}]
+    fitted = train(model(adapters=False), phases)
+    first = train(model(adapters=False), phases[:1])
+    for name in CORPORA:
+        moved = changed(first.by_corpus[name][0], fitted.by_corpus[name][0])
+        assert moved == {f"heads.{view}.{kind}" for view in CLASSES for kind in ("weight", "bias")}
+
+
 def test_fresh_weights_are_those_of_the_start():
     first, second = model(), model()
     alone = train(first, [{"name": "b"}]).selected
