@@ -9,9 +9,11 @@ export MKL_NUM_THREADS := 1
 
 .PHONY: install demo test lint docs bench results clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+PLUGINS := $(addprefix plugins/,repkit-cross-corpus repkit-dann repkit-adapters template)
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ,$(PLUGINS))
 	touch $@
 
 install: $(VENV)/.installed
@@ -40,6 +42,9 @@ docs: install
 
 results: install
 	$(BIN)/python docs/results/neumann2019.py
+	$(BIN)/python docs/results/cross_corpus.py
+	$(BIN)/python docs/results/dann.py
+	$(BIN)/python docs/results/adapters.py
 
 clean:
 	rm -rf $(VENV) demo
