@@ -97,6 +97,10 @@ def _nested_keys(kind: type[BaseModel]) -> list[str]:
     ]
 
 
+def _other_name(table: Any, name: object) -> bool:
+    return isinstance(table, Mapping) and table.get("name") != name
+
+
 def load_recipe(
     kind: type[Recipe], name: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
@@ -116,8 +120,11 @@ def load_recipe(
     command = kind.model_fields["command"].default
     if tables.get("command", command) != command:
         raise RecipeError(f"recipe {name}: is for `repkit {tables['command']}`, not for `repkit {command}`")
-    for text in assignments:
-        path, value = parse_assignment(text)
+    parsed = [parse_assignment(text) for text in assignments]
+    for path, value in parsed:
+        if len(path) == 2 and path[1] == "name" and _other_name(tables.get(path[0]), value):
+            tables[path[0]] = {"name": value}  # the settings of the other component mean nothing to this one
+    for path, value in parsed:
         assign(tables, path, value)
     tables = merge_tables(tables, overrides or {})
     try:

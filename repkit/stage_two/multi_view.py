@@ -42,11 +42,14 @@ class MultiView(nn.Module):
     def forward(self, outputs: api.Outputs, batch: api.Batch, progress: float) -> dict[str, torch.Tensor]:
         """Return one weighted scalar per view; their sum is the loss."""
         losses = {}
-        for view, weight in self.weights.items():
+        # a model with parts per view gives the logits of the views it was asked for; their weights then sum to 1
+        shown = {view: weight for view, weight in self.weights.items() if view in outputs.logits}
+        total = sum(shown.values()) or 1.0
+        for view, weight in shown.items():
             logits, target = outputs.logits[view], batch.targets[view]
             each = F.cross_entropy(logits, target, ignore_index=api.MISSING, reduction="none")  # (B,), 0 where missing
             counts = (target != api.MISSING).to(each.dtype)
             if batch.weights is not None:
                 counts = counts * batch.weights
-            losses[view] = weight * (each * counts).sum() / counts.sum().clamp(min=1e-12)
+            losses[view] = weight / total * (each * counts).sum() / counts.sum().clamp(min=1e-12)
         return losses

@@ -156,19 +156,33 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
 
 
 def check_common_classes(folds: Sequence[Fold], targets: Mapping[str, str | None]) -> None:
-    """Refuse a fold whose test part shares no class with its train part.
+    """Refuse folds that cannot be learnt or scored, by the classes of the label map.
 
     Raises:
-        DataError: names the fold and the classes of both.
+        DataError: a single class in train, or a tested corpus without any class of train; names fold, corpus and classes.
     """
+
+    def listed(classes: set[str]) -> str:
+        return ", ".join(sorted(classes)) or "none"
+
     for fold in folds:
-        trained, tested = ({targets.get(i) for i in part} - {None} for part in (fold.train, fold.test))
-        if tested and not trained & tested:
+        trained = {c for i in fold.train if (c := targets.get(i)) is not None}
+        if len(trained) < 2:
             raise DataError(
-                f"fold {fold.name!r}: train has the classes {', '.join(sorted(map(str, trained)))}, test has "
-                f"{', '.join(sorted(map(str, tested)))}; at least one in common was expected, or every score is zero by "
-                "construction; choose a label map that joins them (for example --set labels.map=parry2019)"
+                f"fold {fold.name!r}: train has the class(es) {listed(trained)} in {len(fold.train)} utterances; at least "
+                "2 classes were expected; give more utterances or corpora, or another label map"
             )
+        tested: dict[str, set[str]] = {}
+        for i in fold.test:
+            if (target := targets.get(i)) is not None:
+                tested.setdefault(i.split("/", 1)[0], set()).add(target)
+        for corpus, classes in tested.items():
+            if not trained & classes:
+                raise DataError(
+                    f"fold {fold.name!r}: train has the classes {listed(trained)}, the test utterances of corpus {corpus!r} "
+                    f"have {listed(classes)}; at least one in common was expected, or its score is zero by construction; "
+                    "choose a label map that joins them (for example --set labels.map=parry2019)"
+                )
 
 
 def check_corpora_trained(folds: Sequence[Fold], conditions: Sequence[ResolvedCondition]) -> None:

@@ -160,7 +160,8 @@ def relabelled(place, emotions, tmp_path):
     ("change", "code", "said"),
     [
         ("protocol that holds nothing out", 2, "--hold-out: protocol 'leave_one_speaker_out' holds no corpus out"),
-        ("no common class", 4, "fold 'corpus_one': train has the classes disgust, fear, test has anger, sadness"),
+        ("no common class", 4, "the test utterances of corpus 'one' have anger, sadness; at least one in common"),
+        ("one class", 4, "train has the class(es) anger in 12 utterances; at least 2 classes were expected"),
         ("no labels", 4, "corpus 'two': none of its utterances has a class of emotion"),
         ("one corpus", 4, "protocol leave_one_corpus_out: one corpus (one)"),
         ("unknown corpus", 4, "protocol.hold_out: 'tow' is no corpus with usable labels; did you mean 'two'?"),
@@ -180,6 +181,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(places, recip
         options = ["--hold-out", f"three={places['three']}"]
     elif change == "no common class":
         corpora["two"] = relabelled(places["two"], ("fear", "disgust"), tmp_path)
+    elif change == "one class":
+        corpora["two"] = relabelled(places["two"], ("anger",), tmp_path)
     elif change == "no labels":
         corpora["two"] = relabelled(places["two"], ("",), tmp_path)
     elif change == "one corpus":

@@ -1,0 +1,10 @@
+"""The recipes of this distribution, by entry point."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+ADAPTERS = _FOLDER / "adapters.toml"
+ADAPTERS_ATTENTIVE = _FOLDER / "adapters_attentive.toml"
+GERCZUK2021 = _FOLDER / "gerczuk2021.toml"
+TRANSFER = _FOLDER / "transfer.toml"

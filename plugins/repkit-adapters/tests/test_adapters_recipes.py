@@ -1,0 +1,145 @@
+"""The recipes: they load, name components of this distribution with settings that validate, and say what they say."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from repkit_adapters import recipes
+from repkit_adapters.adapter_resnet import AdapterResNet
+from repkit_adapters.partitions import GerczukPartitions
+
+from repkit.config import SerRecipe, load_recipe
+
+PATHS = {
+    "adapters": recipes.ADAPTERS,
+    "adapters_attentive": recipes.ADAPTERS_ATTENTIVE,
+    "gerczuk2021": recipes.GERCZUK2021,
+    "transfer": recipes.TRANSFER,
+}
+
+
+def recipe(name):
+    return load_recipe(SerRecipe, str(PATHS[name]))
+
+
+def condition(name, of):
+    found = recipe(name)
+    return found.of_condition(next(c for c in found.conditions if c.name == of))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_recipes_load_under_their_name_and_show_their_command(name):
+    found = recipe(name)
+    assert found.name == name == PATHS[name].stem
+    assert PATHS[name].read_text().startswith(f"# repkit train-ser --recipe {name} --corpus ")
+    assert found.protocol.name == "gerczuk2021_partitions"
+    GerczukPartitions.Config(**found.protocol.settings)
+
+
+def test_entry_points_are_what_is_there():
+    folder = Path(recipes.__file__).parent
+    assert {path.stem for path in folder.glob("*.toml")} == set(PATHS)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["repkit.recipes"]
+    assert set(points) == set(PATHS)
+    for name, target in points.items():
+        module, _, attribute = target.partition(":")
+        assert module == "repkit_adapters.recipes"
+        assert getattr(recipes, attribute) == PATHS[name]
+
+
+@pytest.mark.parametrize("name", ["adapters", "gerczuk2021", "transfer"])
+def test_every_condition_validates_with_its_model_and_phases(name):
+    found = recipe(name)
+    assert found.reference in {c.name for c in found.conditions}
+    assert not found.baseline
+    for one in found.conditions:
+        resolved = found.of_condition(one)
+        config = AdapterResNet.Config(**resolved.model.settings)
+        assert config.mask
+        assert config.width == 32
+        for phase, training in resolved.resolved_phases():
+            assert training.optimiser == "sgd"
+            assert training.momentum == 0.9
+            assert training.learning_rate_steps == (1.0, 0.1, 0.01)
+            whole = not phase.train
+            assert training.learning_rate == (0.01 if _is_tuned(one.name, phase) else 0.1), (one.name, phase.name)
+            if config.mode == "plain" and not whole:
+                assert phase.train == ("head",)
+            elif not whole:
+                assert phase.train == ("adapter", "norm", "head")
+
+
+def _is_tuned(condition_name, phase):
+    return condition_name in ("finetune", "head_only") and phase.each == "corpus"
+
+
+def test_the_front_end_is_the_papers():
+    frontend = recipe("adapters").frontend.settings
+    assert round(frontend["window_s"] * 16000) == frontend["n_fft"] == 512
+    assert round(frontend["shift_s"] * 16000) == 256
+    assert (frontend["bands"], frontend["low_hz"], frontend["high_hz"]) == (64, 20.0, 8000.0)
+    assert recipe("adapters").normalisation.mode == "none"
+
+
+def test_adapters_learns_a_base_on_all_and_freezes_it():
+    phases = [phase for phase, _ in condition("adapters", "adapters").resolved_phases()]
+    assert [(p.each, p.train) for p in phases] == [("once", ()), ("corpus", ("adapter", "norm", "head"))]
+    assert condition("adapters", "adapters").resolved_phases()[0][1].sampler == "round_robin"
+    assert condition("adapters", "scratch").phases[0].initial == "fresh"
+
+
+def test_transfer_learns_on_the_source_first():
+    found = recipe("transfer")
+    assert [c.name for c in found.conditions] == ["scratch", "finetune", "head_only", "adapters"]
+    for place, one in enumerate(found.conditions[1:], start=1):
+        phases = found.of_condition(one).phases
+        assert phases[0].corpora == ("ravdess",)
+        assert phases[1].each == "corpus"
+        changed = load_recipe(SerRecipe, str(PATHS["transfer"]), [f'conditions.{place}.set.phases.0.corpora=["emodb"]'])
+        assert changed.of_condition(changed.conditions[place]).phases[0].corpora == ("emodb",)
+    assert condition("transfer", "adapters").phases[1].copy_from == "ravdess"
+    assert condition("transfer", "adapters").model.settings["attention_shared"] is False
+
+
+def test_gerczuk2021_learns_the_base_from_the_views_it_names():
+    routes = {c.name: recipe("gerczuk2021").of_condition(c).phases for c in recipe("gerczuk2021").conditions}
+    assert list(routes) == ["baseline", "all", "A", "V", "AV"]
+    assert [(p.route, p.views) for p in routes["all"]] == [("corpus", ("emotion",)), ("corpus", ("emotion",))]
+    for name, views in (("A", ("arousal",)), ("V", ("valence",)), ("AV", ("arousal", "valence"))):
+        first, second = routes[name]
+        assert (first.route, first.views, first.subsample) == ("view", views, "rarest_class")
+        assert (second.route, second.views, second.each) == ("corpus", ("emotion",), "corpus")
+    assert recipe("gerczuk2021").labels.auxiliary == ("arousal", "valence")
+    for one in ("all", "A", "V", "AV"):
+        shared = condition("gerczuk2021", one).resolved_phases()[0][1]
+        assert shared.epochs * shared.steps_per_epoch == 2500
+
+
+def test_table_4_is_whole():
+    paper = recipe("gerczuk2021").paper
+    assert len(paper) == 130
+    cells = {(value.corpus, value.condition): value.uar for value in paper}
+    assert len(cells) == 130
+    assert {c for _, c in cells} == {"baseline", "all", "A", "V", "AV"}
+    assert cells["emodb", "baseline"] == 59.2
+    assert cells["emodb", "all"] == 72.6
+    assert cells["turkishemo", "AV"] == 52.3
+    assert cells["ea_wsj", "A"] == 100.0
+    # "increase on 21 of 26" counts the best of the four, a tie included
+    best = {c: max(cells[c, k] for k in ("all", "A", "V", "AV")) for c in {c for c, _ in cells}}
+    assert sum(best[c] > cells[c, "baseline"] for c in best) == 20
+    assert sum(best[c] >= cells[c, "baseline"] for c in best) == 21
+    notes = {(value.corpus, value.condition): value.note for value in paper if value.note}
+    assert notes["emodb", "all"].startswith("better")
+    assert notes["demos", "V"].startswith("worse")
+    assert ("emodb", "AV") not in notes
+
+
+def test_adapters_attentive_freezes_the_core_model_too():
+    found = recipe("adapters_attentive")
+    assert found.model.name == "attentive_cnn"
+    assert found.model.settings["adapters"] is True
+    assert found.baseline
+    assert [p.train for p in found.phases] == [(), ("adapter", "norm", "head")]
+    assert not found.paper
