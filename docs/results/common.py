@@ -30,10 +30,16 @@ def finished(work: Path, step: Step) -> Path | None:
     """Return the newest finished run of a step, None when there is none."""
     for status in sorted((work / "runs").glob("*/*/status.json"), reverse=True):
         folder = status.parent
-        same = shlex.join(step) in (folder / "command.txt").read_text()
+        words = shlex.split((folder / "command.txt").read_text())
+        same = step[0] in words and _named(words[words.index(step[0]) :]) == _named(step)
         if same and json.loads(status.read_text())["state"] == "done":
             return folder
     return None
+
+
+def _named(step: Step) -> Step:
+    """Return a step with its recipe's file name alone: the checkout may lie elsewhere."""
+    return [Path(word).name if before == "--recipe" else word for before, word in zip(["", *step], step)]
 
 
 def read(folder: Path, name: str) -> Any:
@@ -56,7 +62,9 @@ def percent(value: float | None, low: float | None = None, high: float | None = 
     """Return a share in percent, with its interval where there is one."""
     if value is None:
         return "-"
-    return f"{100 * value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else "")
+    return f"{100 * value:.1f}" + (
+        f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+    )
 
 
 def points(found: dict[str, Any]) -> str:
@@ -67,6 +75,69 @@ def points(found: dict[str, Any]) -> str:
     if found["low"] is not None:
         interval = f" [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
     return f"{100 * found['difference']:+.1f}{interval} ({found['verdict']})"
+
+
+def of(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:
+    """Return the rows of a view at the selected epoch."""
+    return [row for row in rows if row["view"] == view and row["checkpoint"] == "selected"]
+
+
+def corpus_table(results: dict[str, Any], view: str, names: tuple[str, ...], held_out: bool) -> str:
+    """Return UAR per condition and test corpus with 95 % interval, and the mean over the corpora."""
+    cells = {(r["condition"], r["corpus"]): r for r in of(results["corpora"], view) if r["held_out"] is held_out}
+    over = "held_out" if held_out else "trained_on"
+    means = {r["condition"]: r for r in of(results["corpus_means"], view) if r["over"] in (over, "all")}
+    chance = next(iter(cells.values()))["chance"]
+    rows = []
+    for condition in dict.fromkeys(c for c, _ in cells):
+        mean = means[condition]["uar"]
+        each = [cells[condition, name]["uar"] for name in names if (condition, name) in cells]
+        spread = "-" if mean.get("sd") is None else f"{100 * mean['sd']:.1f}"
+        rows.append(
+            [
+                condition,
+                *(percent(u["mean"], u["low"], u["high"]) for u in each),
+                f"**{percent(mean['mean'], mean['low'], mean['high'])}**",
+                spread,
+            ]
+        )
+    columns = [name for name in names if any(name == c for _, c in cells)]
+    note = f"Chance is {100 * chance:.1f} for every corpus that has all classes. sd: of the mean over seeds."
+    return table(["condition", *columns, "mean", "sd"], rows) + "\n\n" + note
+
+
+def mean_differences(results: dict[str, Any], view: str, over: str) -> list[dict[str, Any]]:
+    """Return the differences of the mean over corpora."""
+    return [d for d in of(results["corpus_mean_differences"], view) if d["over"] == over]
+
+
+def find_difference(found: list[dict[str, Any]], condition: str, against: str) -> dict[str, Any] | None:
+    """Return the difference of two conditions."""
+    return next((d for d in found if d["condition"] == condition and d["against"] == against), None)
+
+
+def probe_table(results: dict[str, Any], attributes: tuple[str, ...]) -> str:
+    """Return what a linear probe reads from the last hidden layer, per condition."""
+    rows = []
+    for condition in dict.fromkeys(p["condition"] for p in results["probes"]):
+        cells = []
+        for name in attributes:
+            probe = next((p for p in results["probes"] if p["condition"] == condition and p["attribute"] == name), None)
+            cells.append(
+                "-"
+                if probe is None
+                else f"{100 * probe['uar']:.1f} (chance {100 * probe['chance']:.1f}, shuffled {percent(probe['shuffled'])})"
+            )
+        rows.append([condition, *cells])
+    return table(["condition", *attributes], rows)
+
+
+def paper_rows(recipe: str, view: str | None = None) -> list[dict[str, Any]]:
+    """Return the published values that a recipe carries."""
+    from repkit.config import SerRecipe, load_recipe
+
+    values = [value.model_dump() for value in load_recipe(SerRecipe, recipe).paper]
+    return [v for v in values if view is None or v["view"] in (None, view)]
 
 
 def commands_block(steps: list[Step], data: str) -> str:

@@ -8,13 +8,10 @@ command, printed before it runs; a step that is done is not done again, so the s
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+import common
 
 CORPORA = ("emodb", "emovo", "ravdess", "urdu")
 # nearly equal numbers of updates, so that the encoders differ in what they heard and not in how long they learnt
@@ -75,26 +72,6 @@ def commands(data: str) -> list[list[str]]:
             ]
         )
     return steps
-
-
-def run(steps: list[list[str]], work: Path, only: str | None) -> None:
-    """Run the steps in the work folder; a finished train-ser run is not repeated."""
-    for step in steps:
-        if only and step[0] != only:
-            continue
-        if step[0] == "train-ser" and any(_is_done(r, step) for r in (work / "runs").glob("neumann2019/*")):
-            continue
-        print("$ repkit " + shlex.join(step), flush=True)  # noqa: T201 - a script tells what it does
-        subprocess.run([sys.executable, "-m", "repkit", *step], cwd=work, check=True)
-
-
-def _is_done(folder: Path, step: list[str]) -> bool:
-    status = folder / "status.json"
-    return (
-        status.exists()
-        and json.loads(status.read_text())["state"] == "done"
-        and shlex.join(step) in (folder / "command.txt").read_text()
-    )
 
 
 def stage_one_table(work: Path) -> list[str]:
@@ -215,7 +192,7 @@ def page(data: str, work: Path, steps: list[list[str]]) -> str:
         "\n".join(summary(runs)),
         "\n".join(verdicts(runs)),
         "## Commands",
-        "```\n" + "\n".join("repkit " + shlex.join(step).replace(data, "DATA") for step in steps) + "\n```",
+        common.commands_block(steps, data),
         "Wall time of stage two, three seeds, "
         + f"{environment['cores']} processes: "
         + ", ".join(f"{corpus} {value / 60:.0f} min" for corpus, value in seconds.items())
@@ -226,26 +203,5 @@ def page(data: str, work: Path, steps: list[list[str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def main() -> None:
-    """Run all steps, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", default=os.environ.get("REPKIT_REAL_DATA", "../shared/data"), help="folder of the corpora"
-    )
-    parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for runs and embeddings")
-    parser.add_argument("--only", help="run only this repkit command, and write no page")
-    parser.add_argument("--page-only", action="store_true", help="write the page from finished runs")
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    data = str(Path(arguments.data).resolve()) if not (arguments.work / arguments.data).exists() else arguments.data
-    steps = commands(data)
-    if not arguments.page_only:
-        run(steps, arguments.work, arguments.only)
-    if not arguments.only:
-        out = Path(__file__).with_suffix(".md")
-        out.write_text(page(data, arguments.work, steps), encoding="utf-8")
-        print(out)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    common.main(__file__, commands, page)

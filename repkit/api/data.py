@@ -101,6 +101,7 @@ class TaskSpec:
             that has at least two in this fold's training audio.
         corpora: per corpus, in the order of `Batch.corpora`, the classes of each view that it has.
         n_frames: T of every item when utterances are cut into segments of fixed length, else 0.
+        shared_dim: H of the model's `Outputs.shared`; objectives are built knowing it, for models it is 0.
     """
 
     views: Mapping[str, tuple[str, ...]]
@@ -110,6 +111,7 @@ class TaskSpec:
     domains: Mapping[str, int] = field(default_factory=dict)
     corpora: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     n_frames: int = 0
+    shared_dim: int = 0
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from repkit.api import MISSING, Batch, Fold, TaskSpec
+from repkit.api import MISSING, Batch, Fold, Outputs, TaskSpec
 from repkit.config.schema import SerRecipe
 from repkit.errors import DataError, PluginError, RepkitError
 from repkit.evaluation.metrics import uar, wa
@@ -83,8 +84,11 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
     if len(parts["unlabelled"]):
         data.stripped = torch.zeros(len(index), dtype=torch.bool)
         data.stripped[parts["unlabelled"]] = True
-    model, objectives = build(context, job, data, n_domains)
-    check_contract(recipe, model, objectives, data, parts["train"], task_of(context, job.condition, n_domains))
+    task = task_of(context, job.condition, n_domains)
+    model = build_model(context, job, task)
+    batch, outputs = first_outputs(recipe, model, data, parts["train"], task)
+    objectives = build_objectives(recipe, replace(task, shared_dim=outputs.shared.shape[1]))
+    check_objectives(recipe, objectives, batch, outputs)
     # all folds of a seed and condition start from different weights; all conditions see the same batches and dropout
     seed = derive_seed(job.seed, job.fold)
     try:
@@ -129,40 +133,35 @@ def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | 
     )
 
 
-def build(
-    context: SerContext, job: SerJob, data: FoldData, n_domains: Mapping[str, int] | None = None
-) -> tuple[torch.nn.Module, dict[str, tuple[torch.nn.Module, float]]]:
-    """Build the model and the objectives of a job; initial weights depend on seed and fold."""
-    recipe, task = context.recipes[job.condition], task_of(context, job.condition, n_domains)
+def build_model(context: SerContext, job: SerJob, task: TaskSpec) -> torch.nn.Module:
+    """Build the model of a job; its initial weights, and those of the objectives after it, depend on seed and fold."""
+    recipe = context.recipes[job.condition]
     model_class = load("repkit.models", recipe.model.name)
     settings = dict(recipe.model.settings)
     if "fusion" in model_class.Config.model_fields:
         settings["fusion"] = context.fusion[job.condition]
     torch.manual_seed(derive_seed(job.seed, job.fold, "weights"))
-    model = model_class(build_config(model_class, settings, "model"), task)
-    objectives = {}
+    return model_class(build_config(model_class, settings, "model"), task)
+
+
+def build_objectives(recipe: SerRecipe, task: TaskSpec) -> dict[str, tuple[torch.nn.Module, float]]:
+    """Build the objectives of a recipe for a task that knows the width of the model's shared vector."""
+    objectives: dict[str, tuple[torch.nn.Module, float]] = {}
     for number, table in enumerate(recipe.objectives):
         objective_class = load("repkit.objectives", table.name)
         config = build_config(objective_class, table.settings, f"objectives.{number}")
         name = table.name if table.name not in objectives else f"{table.name}_{number}"
         objectives[name] = (objective_class(config, task), table.weight)
-    return model, objectives
+    return objectives
 
 
-def check_contract(
-    recipe: SerRecipe,
-    model: torch.nn.Module,
-    objectives: Mapping[str, tuple[torch.nn.Module, float]],
-    data: FoldData,
-    train: torch.Tensor,
-    task: TaskSpec,
-) -> None:
-    """Run one small batch through model and objectives, so that a broken plugin is named before time is spent.
-
-    Objectives that size their layers by the model's shared vector do it here.
+def first_outputs(
+    recipe: SerRecipe, model: torch.nn.Module, data: FoldData, train: torch.Tensor, task: TaskSpec
+) -> tuple[Batch, Outputs]:
+    """Run one small batch through the model, so that a broken plugin is named before time is spent.
 
     Raises:
-        PluginError: an exception, a missing view, a wrong shape or a loss that is no scalar.
+        PluginError: an exception, a missing view, a wrong shape or logits that are not finite.
     """
     phase, table = recipe.resolved_phases()[0]
     route = phase.views[0] if phase.route == "view" else None
@@ -170,18 +169,37 @@ def check_contract(
     batch = data.batch(data.items_of(some)[:16], crop=256 if table.crop_s else None, route=route)
     state = torch.get_rng_state()
     model.eval()
-    group, name = "repkit.models", recipe.model.name
-    try:
-        with torch.no_grad():
-            outputs = model(batch)
+    with torch.no_grad(), _blaming("repkit.models", recipe.model.name):
+        outputs = model(batch)
         _check_outputs(outputs, batch, task, route)
-        for (module, _), chosen in zip(objectives.values(), recipe.objectives):
-            group, name = "repkit.objectives", chosen.name
-            with torch.no_grad():
-                losses = module(outputs, batch, 0.0)
-            wrong = [term for term, value in losses.items() if not torch.is_tensor(value) or value.ndim != 0]
-            if wrong:
-                raise ValueError(f"loss {wrong[0]!r} of {chosen.name} is no scalar tensor")
+    torch.set_rng_state(state)
+    return batch, outputs
+
+
+def check_objectives(
+    recipe: SerRecipe, objectives: Mapping[str, tuple[torch.nn.Module, float]], batch: Batch, outputs: Outputs
+) -> None:
+    """Run the objectives on one small batch, for the same reason.
+
+    Raises:
+        PluginError: an exception, or a loss that is no scalar.
+    """
+    for (module, _), table in zip(objectives.values(), recipe.objectives):
+        with torch.no_grad(), _blaming("repkit.objectives", table.name):
+            for term, value in module(outputs, batch, 0.0).items():
+                if not torch.is_tensor(value) or value.ndim != 0:
+                    raise ValueError(f"loss {term!r} is {_described(value)}; a tensor of one number was expected")
+
+
+def _described(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else f"a {type(value).__name__}"
+
+
+@contextmanager
+def _blaming(group: str, name: str) -> Iterator[None]:
+    """Name the distribution whose component fails."""
+    try:
+        yield
     except RepkitError:
         raise
     except Exception as error:
@@ -189,8 +207,6 @@ def check_contract(
             f"{blame(group, name)}: {type(error).__name__}: {error}; a component that keeps the contract of repkit.api was "
             f"expected; run `repkit plugins check {name}`, mend it or choose another"
         ) from error
-    finally:
-        torch.set_rng_state(state)
 
 
 def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None) -> None:

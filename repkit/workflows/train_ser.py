@@ -35,7 +35,7 @@ from repkit.workflows.ser_data import (
     remove_left_out,
     share,
 )
-from repkit.workflows.ser_jobs import SerContext, SerJob, build, prepare_fold, run_job
+from repkit.workflows.ser_jobs import SerContext, SerJob, build_model, prepare_fold, run_job, task_of
 from repkit.workflows.ser_plan import SerPlan, audit_plan, make_plan
 
 
@@ -262,7 +262,7 @@ def _time_step(plan: SerPlan, condition: ResolvedCondition, length: int, n: int,
         states[condition.name] = RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)
     context = make_context(Path(), plan, data, vectors, states)
     fold_data = prepare_fold(context, condition.name, torch.arange(n))
-    model, _ = build(context, SerJob(condition.name, 0, "estimate"), fold_data)
+    model = build_model(context, SerJob(condition.name, 0, "estimate"), task_of(context, condition.name))
     optimiser = torch.optim.Adam(model.parameters())
     phase, table = condition.recipe.resolved_phases()[0]
     route = phase.views[0] if phase.route == "view" else None

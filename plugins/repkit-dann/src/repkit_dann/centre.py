@@ -9,7 +9,7 @@ that moves the centres: Y. Wen et al., "A discriminative feature learning approa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,21 +53,13 @@ class CentreLoss(nn.Module):
         self.config = config
         self.views = config.views or (next(iter(task.views)),)
         for view in self.views:
-            # H is not part of a task: empty until the first batch tells it
-            self.register_buffer(f"centres_{view}", torch.empty(len(task.views[view]), 0))
+            made = torch.zeros(len(task.views[view]), task.shared_dim)
+            self.register_buffer(f"centres_{view}", made.normal_() if config.initial == "normal" else made)
         self._watches = {view: ChanceWatch(view) for view in self.views}
 
-    def centres(self, view: str, width: int) -> torch.Tensor:
-        """Return a view's centres (C, H), made now if there was no batch before."""
-        centres = getattr(self, f"centres_{view}")
-        if not centres.numel():
-            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-                made = torch.zeros(len(centres), width)
-                if self.config.initial == "normal":
-                    made.normal_()
-            centres = made.to(centres.device)
-            setattr(self, f"centres_{view}", centres)
-        return centres
+    def centres(self, view: str) -> torch.Tensor:
+        """Return a view's centres (C, H)."""
+        return self.get_buffer(f"centres_{view}")
 
     def forward(self, outputs: api.Outputs, batch: api.Batch, progress: float) -> dict[str, torch.Tensor]:
         """Return one scalar per view, zero with a gradient when no item has its label."""
@@ -84,7 +76,7 @@ class CentreLoss(nn.Module):
         with torch.no_grad():
             vectors = self._vectors(outputs)
             for view in self.views:
-                centres = self.centres(view, vectors.shape[1])
+                centres = self.centres(view)
                 members = _members(batch.targets[view], len(centres)).to(vectors.dtype)  # (B, C)
                 counts = members.sum(dim=0)[:, None]  # (C, 1)
                 centres -= self.config.alpha * (counts * centres - members.T @ vectors) / (1.0 + counts)
@@ -105,7 +97,7 @@ class CentreLoss(nn.Module):
             if int(known.sum()) < 2:
                 continue
             figures[f"{view}_to_centres"] = (squared * known).sum() / known.sum() / vectors.shape[1]
-            members = _members(target, len(getattr(self, f"centres_{view}"))).to(vectors.dtype)
+            members = _members(target, len(self.centres(view))).to(vectors.dtype)
             counts = members.sum(dim=0)[:, None]
             means = members.T @ vectors / counts.clamp(min=1.0)  # (C, H), 0 where no item is
             distances = (vectors - members @ means).square().sum(dim=1)
@@ -136,16 +128,8 @@ class CentreLoss(nn.Module):
     def _squared(self, view: str, vectors: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return squared distances (B,) to the centres of the items' classes, and which items have one."""
         known = target != api.MISSING
-        own = self.centres(view, vectors.shape[1])[target.clamp(min=0)]  # (B, H)
+        own = self.centres(view)[target.clamp(min=0)]  # (B, H)
         return (vectors - own).square().sum(dim=1), known
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take centres of any width where one of the two is still empty."""
-        for name, centres in list(self._buffers.items()):
-            saved = state_dict.get(prefix + name)
-            if saved is not None and len(saved) == len(centres) and 0 in (saved.shape[1], centres.shape[1]):
-                setattr(self, name, torch.empty(saved.shape, dtype=centres.dtype, device=centres.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _members(target: torch.Tensor, n_classes: int) -> torch.Tensor:

@@ -47,36 +47,13 @@ class GradientReversal(torch.autograd.Function):
         return -ctx.scale * gradient, None
 
 
-class DomainHead(nn.Module):
-    """Linear to hidden ReLU units, linear to the classes of a domain.
-
-    The width H of the vectors is not part of a task: the first layer is empty until the first batch tells it. It is the
-    same parameter before and after, so an optimiser made earlier trains it.
-    """
-
-    def __init__(self, hidden_units: int, n_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(hidden_units, 0))  # (hidden, H)
-        self.bias = nn.Parameter(torch.zeros(hidden_units))
-        self.out = nn.Linear(hidden_units, n_classes)
-        nn.init.xavier_uniform_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, shared: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, n) of vectors (B, H)."""
-        if not self.weight.numel():
-            # drawn on the side: the dropout of a training with heads stays that of one without
-            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-                drawn = nn.init.xavier_uniform_(torch.empty(len(self.bias), shared.shape[1]))
-                self.weight.data = drawn.to(self.bias.device)
-        return self.out(F.relu(F.linear(shared, self.weight, self.bias)))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take a first layer of any width where one of the two is still empty."""
-        saved = state_dict.get(f"{prefix}weight")
-        if saved is not None and len(saved) == len(self.weight) and 0 in (saved.shape[1], self.weight.shape[1]):
-            self.weight.data = torch.empty(saved.shape, dtype=self.weight.dtype, device=self.weight.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+def domain_head(width: int, hidden_units: int, n_classes: int) -> nn.Sequential:
+    """Return a linear map from vectors (B, width) to hidden ReLU units, and one to the logits of a domain."""
+    head = nn.Sequential(nn.Linear(width, hidden_units), nn.ReLU(), nn.Linear(hidden_units, n_classes))
+    for layer in (head[0], head[2]):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return head
 
 
 class DomainAdversarial(nn.Module):
@@ -132,7 +109,7 @@ class DomainAdversarial(nn.Module):
         self.view = next(iter(task.views))
         self.heads = nn.ModuleDict(
             {
-                name: DomainHead(config.hidden_units, task.domains[name])
+                name: domain_head(task.shared_dim, config.hidden_units, task.domains[name])
                 for name in config.chosen
                 if task.domains.get(name, 0) > 1
             }
