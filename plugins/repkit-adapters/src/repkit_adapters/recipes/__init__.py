@@ -4,6 +4,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 
+ADD_CORPUS = _FOLDER / "add_corpus.toml"
 ADAPTERS = _FOLDER / "adapters.toml"
 ADAPTERS_ATTENTIVE = _FOLDER / "adapters_attentive.toml"
 GERCZUK2021 = _FOLDER / "gerczuk2021.toml"
