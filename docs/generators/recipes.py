@@ -45,15 +45,18 @@ MEANINGS: dict[str, dict[str, str]] = {
         "fusion": "none: by the store, `late` for vectors and `early` for frame-level states",
     },
     "TrainingTable": {
-        "epochs": "passes over the train part",
         "batch_size": "utterances per update",
-        "optimiser": "algorithm",
-        "learning_rate": "constant",
+        "optimiser": "`adadelta` has rho 0.95 and epsilon 1e-6, as published",
+        "learning_rate": "before `learning_rate_steps` and `schedule`",
+        "sampler": "`shuffle`: every item once per epoch; `class_balanced`, `corpus_balanced`: drawn so that each is as frequent; "
+        "`round_robin`: batches of one corpus, the corpora in turn",
         "weight_decay": "of the optimiser",
         "gradient_clip_norm": "none: gradients are not clipped",
-        "class_weights": "`balanced` weighs utterances by the inverse frequency of their class in train",
+        "class_weights": "`balanced` weighs utterances by the inverse frequency of their class in train, `balanced_per_corpus` "
+        "by that in their corpus' part of train",
         "precision": "arithmetic of training; `auto` takes bf16 where the hardware multiplies it fast",
     },
+    "PhaseTable": {"name": "stands in metrics.jsonl; seeds the phase's batches"},
     "PaperValue": {
         "corpus": "corpus it was measured on",
         "condition": "name in the paper",

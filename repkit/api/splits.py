@@ -31,7 +31,8 @@ class DevConfig(Config):
         dev: ``"speakers"`` holds whole speakers out (default); ``"utterances"`` takes `dev_fraction` of every training
             session stratified by emotion, so that dev and train share speakers, as readings of the paper do;
             ``"none"`` has no dev part, so that only the last epoch can be used.
-        n_dev_speakers: number of dev speakers; by default about 15 % of the speakers not under test, at least one.
+        n_dev_speakers: number of dev speakers, of each corpus where there are several; by default about 15 % of the
+            speakers not under test, at least one.
         dev_fraction: share of each training session for ``dev = "utterances"``.
         seed: of every random choice.
     """
@@ -150,7 +151,7 @@ def split_dev(
     elif config.dev == "utterances":
         dev = _dev_utterances(rest, config, fold_name)
     else:
-        speakers = _dev_speakers(rest, config, fold_index, fold_name)
+        speakers = _dev_speakers_of_corpora(rest, config, fold_index, fold_name)
         dev = {utterance.id for utterance in rest if utterance.speaker in speakers}
     ids = sorted(utterance.id for utterance in rest)
     return tuple(i for i in ids if i not in dev), tuple(i for i in ids if i in dev)
@@ -180,6 +181,22 @@ def _dev_utterances(rest: Sequence[Utterance], config: DevConfig, fold_name: str
             'sessions gives no dev utterance; expected at least one; raise dev_fraction or set dev = "speakers"'
         )
     return drawn
+
+
+def _dev_speakers_of_corpora(
+    rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str
+) -> set[str]:
+    """Choose dev speakers of every corpus, so that none is spent on dev and none is missing there.
+
+    A corpus of a single speaker stays in train whole, unless all are such.
+    """
+    corpora: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in rest:
+        corpora[utterance.corpus].append(utterance)
+    several = [some for _, some in sorted(corpora.items()) if len({u.speaker for u in some}) > 1]
+    if len(corpora) == 1 or not several:
+        return _dev_speakers(rest, config, fold_index, fold_name)
+    return {speaker for some in several for speaker in _dev_speakers(some, config, fold_index, fold_name)}
 
 
 def _dev_speakers(rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str) -> set[str]:
