@@ -153,7 +153,9 @@ class Objective(Protocol):
 class EvaluationProtocol(Protocol):
     """The rule that makes folds (group ``repkit.protocols``).
 
-    A Config with a field ``hold_out`` (names of corpora never trained on) can be used with ``--hold-out``.
+    A Config with a field ``hold_out`` (names of corpora never trained on) can be used with ``--hold-out``. Optional class
+    attributes tell the conformance kit what to expect: ``covers = "some"`` of a rule that does not test every utterance,
+    ``stratified = True`` of one that looks at labels to balance its parts.
     """
 
     Config: ClassVar[type[_Config]]

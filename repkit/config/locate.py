@@ -41,7 +41,8 @@ def find_recipe(name: str) -> Path:
     own = _own_folder() / f"{name}.toml"
     if own.is_file():
         return own
-    if any(component.name == name for component in components("repkit.recipes")):
+    owner, _, plain = name.rpartition(":")  # "distribution:name" chooses between two that claim it
+    if any(c.name == plain and owner in ("", c.distribution) for c in components("repkit.recipes")):
         brought = load("repkit.recipes", name)
         return Path(str(brought() if callable(brought) else brought))
     known = list_recipes()

@@ -140,11 +140,12 @@ class TrainingTable(_Table):
     batch_size: int = Field(default=64, ge=1)
     sampler: Literal["shuffle", "class_balanced", "corpus_balanced", "round_robin"] = Field(
         default="shuffle",
-        description="class_balanced, corpus_balanced: drawn so that each is as frequent; round_robin: batches of one "
-        "corpus, the corpora in turn",
     )
     crop_s: float | None = Field(
-        default=None, gt=0, description="train on a random part of this length, predict from the start (see docs)"
+        default=None,
+        gt=0,
+        description="train on a random part of this length; predict from the start, or from the middle of what is more than "
+        "twice as long",
     )
     optimiser: Literal["adam", "adamw", "sgd", "adadelta"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)

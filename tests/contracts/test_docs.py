@@ -12,12 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
-from repkit import api
 from repkit.cli import main
-from repkit.config import SerRecipe, list_recipes, load_recipe
-from repkit.plugins import GROUPS, components
+from repkit.config import list_recipes
 from repkit.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,125 +169,6 @@ def test_no_page_names_a_folder_of_a_machine():
     for page in PAGES:
         found = re.findall(r"(?<![\w.:/])/(?:home|root|work|tmp|Users|mnt)/\S*", page.read_text(encoding="utf-8"))
         assert found == [], page
-
-
-# ---------------------------------------------------------------- extension points
-
-
-@pytest.fixture(scope="module")
-def sections():
-    text = (ROOT / "docs/extension-points.md").read_text(encoding="utf-8")
-    parts = re.split(r"^## `(repkit\.\w+)`\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def run_example(section):
-    names = {}
-    for block in blocks(section, "python"):
-        exec(compile(block, "docs/extension-points.md", "exec"), names)
-    return [value for value in names.values() if isinstance(value, type) and value.__module__ == "builtins"][-1]
-
-
-TASK = api.TaskSpec(views={"emotion": ("anger", "neutral"), "arousal": ("low", "high")}, n_bands=3, vector_dim=2)
-
-
-def small_batch(n_frames=4):
-    frames = torch.zeros(2, n_frames, 3)
-    frames[0, :4], frames[1, :2] = torch.arange(12.0).view(4, 3), 1.0
-    targets = {"emotion": torch.tensor([0, 1]), "arousal": torch.tensor([api.MISSING, 1])}
-    return api.Batch(["a", "b"], frames, torch.tensor([4, 2]), targets, vectors=torch.ones(2, 2))
-
-
-def test_every_group_has_a_section_with_an_example(sections):
-    assert list(sections) == list(GROUPS)
-    assert [group for group, text in sections.items() if not blocks(text, "python")] == []
-    assert {component.group for component in components()} <= set(sections)
-
-
-def test_the_corpus_example_keeps_its_contract(sections):
-    corpus = run_example(sections["repkit.corpora"])()
-    assert isinstance(corpus, api.Corpus)
-    (first, sound), (second, _) = corpus.stream()
-    assert [u.id for u in corpus.utterances()] == [first.id, second.id]
-    assert first.id.startswith("tones/")
-    assert first.speaker.startswith("tones/")
-    assert sound.dtype == np.float32
-    assert sound.shape == (16000,)
-    assert corpus.read(first, max_duration_s=0.5).shape == (8000,)
-    assert [u.id for u, _ in corpus.stream(skip=1)] == [second.id]
-
-
-def test_the_frontend_example_keeps_its_contract(sections):
-    cls = run_example(sections["repkit.frontends"])
-    frontend = cls(cls.Config())
-    assert isinstance(frontend, api.Frontend)
-    short = torch.linspace(-1, 1, 400)[None]
-    alone, _ = frontend(short, torch.tensor([400]))
-    together, counts = frontend(
-        torch.cat([torch.nn.functional.pad(short, (0, 600)), torch.ones(1, 1000)]), torch.tensor([400, 1000])
-    )
-    assert counts.tolist() == [frontend.n_frames(400), frontend.n_frames(1000)]
-    torch.testing.assert_close(together[:1, : counts[0]], alone)
-
-
-def test_the_encoder_example_keeps_its_contract(sections):
-    cls = run_example(sections["repkit.encoders"])
-    encoder = cls(cls.Config())
-    assert isinstance(encoder, api.Encoder)
-    sounds = [np.full(800, 0.1, np.float32), np.linspace(-1, 1, 1600, dtype=np.float32)]
-    both = encoder.encode(sounds)
-    np.testing.assert_allclose(both[1], encoder.encode(sounds[1:])[0])
-    np.testing.assert_allclose(both[0], [-20.0, 0.0], atol=1e-4)
-    assert all(v.shape == (encoder.dim,) and v.dtype == np.float32 for v in both)
-
-
-def test_the_model_example_keeps_its_contract(sections):
-    cls = run_example(sections["repkit.models"])
-    model = cls(cls.Config(), TASK).eval()
-    out, padded = model(small_batch()), model(small_batch(n_frames=9))
-    for view, names in TASK.views.items():
-        assert out.logits[view].shape == (2, len(names))
-        torch.testing.assert_close(padded.logits[view], out.logits[view])
-    grouped = [p for group in model.parameter_groups().values() for p in group]
-    assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
-    assert len(grouped) == len(list(model.parameters()))
-
-
-def test_the_objective_example_keeps_its_contract(sections):
-    cls = run_example(sections["repkit.objectives"])
-    objective = cls(cls.Config(smoothing=0.0), TASK)
-    outputs = api.Outputs({"emotion": torch.zeros(2, 2), "arousal": torch.zeros(2, 2)}, torch.zeros(2, 1))
-    losses = objective(outputs, small_batch(), 0.5)
-    assert {name: round(float(value), 6) for name, value in losses.items()} == {
-        "emotion": 0.693147,
-        "arousal": 0.693147,
-    }
-    nothing = small_batch()
-    nothing.targets["arousal"][:] = api.MISSING
-    assert float(objective(outputs, nothing, 0.5)["arousal"]) == 0.0
-
-
-def test_the_protocol_example_keeps_its_contract(sections):
-    from repkit.evaluation.audit import audit_folds
-
-    cls = run_example(sections["repkit.protocols"])
-    protocol = cls(cls.Config())
-    assert isinstance(protocol, api.EvaluationProtocol)
-    utterances = [
-        api.Utterance(id=f"c/{s}{i}", corpus="c", speaker=f"c/{s}", emotion="anger") for s in "abcd" for i in range(2)
-    ]
-    folds = protocol.folds(utterances)
-    assert folds == protocol.folds(utterances[::-1])
-    assert sorted(i for fold in folds for i in fold.test) == sorted(u.id for u in utterances)
-    audit_folds(folds, utterances)
-
-
-def test_the_recipe_example_is_a_recipe(sections, tmp_path):
-    (text,) = blocks(sections["repkit.recipes"], "toml")
-    path = tmp_path / "mean_pool.toml"
-    path.write_text(text, encoding="utf-8")
-    recipe = load_recipe(SerRecipe, str(path))
-    assert (recipe.name, recipe.model.name, recipe.labels.map) == ("mean_pool", "mean_pool", "own")
 
 
 def test_the_store_example_works(tmp_path, monkeypatch):

@@ -19,6 +19,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = {path.parent.name: path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml"))}
+SEVERAL = """
+import contextlib, io, json, sys
+from repkit.cli import main
+printed = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["repkit", *words]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"{words} ended with {end.code}: {said.getvalue()}")
+    printed.append(said.getvalue())
+print(json.dumps(printed))
+"""
 OURS = ("repkit", "_editable_impl_", "__editable__", "__pycache__")
 
 
@@ -44,6 +60,10 @@ class Environment:
         clean |= {"REPKIT_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         program = self.python.parent / str(words[0])
         return succeed([program, *words[1:]], cwd=self.here, env=clean)
+
+    def commands(self, *commands: list[str]) -> list[str]:
+        """Run several repkit commands in one process, for the time that imports take; return what each printed."""
+        return json.loads(self.run("python", "-c", SEVERAL, json.dumps(commands)))
 
     def _ask(self, code: str) -> str:
         return succeed([self.python, "-I", "-c", code]).strip()
@@ -111,6 +131,12 @@ def test_nothing_comes_from_the_checkout(stranger):
     assert [place for place in path if Path(place).is_relative_to(ROOT)] == []
 
 
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_plugin_requires_repkit_and_no_other_plugin(plugin):
+    needs = metadata_of(PLUGINS[plugin])["dependencies"]
+    assert [need for need in needs if need.startswith("repkit")] == ["repkit>=0.1,<0.2"]
+
+
 def test_every_group_of_the_template_is_listed(stranger):
     listed = [line.split() for line in stranger.run("repkit", "plugins", "list").splitlines()]
     claimed = metadata_of(PLUGINS["template"])["entry-points"]
@@ -121,15 +147,21 @@ def test_every_group_of_the_template_is_listed(stranger):
     assert {line[2] for line in listed if line[1].startswith("template")} == {"repkit-template"}
 
 
+def test_every_component_of_the_template_passes_the_conformance_kit(stranger):
+    points = metadata_of(PLUGINS["template"])["entry-points"]
+    names = [name for group in points.values() for name in group]
+    for name, said in zip(names, stranger.commands(*(["plugins", "check", name] for name in names)), strict=True):
+        results = [line.split()[1] for line in said.splitlines()[1:]]
+        assert results.count("passed") >= 5, name
+        assert set(results) <= {"passed", "not"}, name  # applicable
+
+
 def test_the_template_trains_end_to_end_on_its_own_corpus(stranger):
-    stranger.run(
-        "repkit", "embed", "--encoder", "plugin:template_encoder", "--corpus", "toy=plugin:template_corpus",
-        "--out", "embeddings",
-    )  # fmt: skip
-    stranger.run(
-        "repkit", "train-ser", "--recipe", "template", "--corpus", "toy=plugin:template_corpus",
-        "--embeddings", "embeddings", "--set", "seeds=[0]", "--workers", "1",
-    )  # fmt: skip
+    toy = "--corpus toy=plugin:template_corpus"
+    stranger.commands(
+        f"embed --encoder plugin:template_encoder {toy} --out embeddings".split(),
+        f"train-ser --recipe template {toy} --embeddings embeddings --set seeds=[0] --workers 1".split(),
+    )
     (results,) = stranger.here.glob("runs/template/*/results.json")
     scores = {s["condition"]: s for s in json.loads(results.read_text())["scores"] if s["checkpoint"] == "selected"}
     assert set(scores) == {"BL", "loudness"}
@@ -147,28 +179,18 @@ def test_the_tests_that_the_template_brings_pass(stranger):
     assert "skipped" not in said
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", sorted(set(PLUGINS) - {"template"}))  # which the tests above install alone
 def test_a_plugin_installs_alone_and_its_recipes_are_valid(plugin, environment, wheel):
     told = metadata_of(PLUGINS[plugin])
     environment.install(wheel(PLUGINS[plugin]))
-    code = """
-import sys
-from importlib.metadata import distribution, version
-from packaging.requirements import Requirement
-from repkit.cli import main
-needs = [Requirement(text) for text in distribution(sys.argv[1]).requires or []]
-needs = [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-assert "repkit" in {need.name for need in needs}, needs
-assert all(need.specifier.contains(version(need.name)) for need in needs), needs
-for words in (["recipes", "list"], *(["recipes", "check", name] for name in sys.argv[2:])):
-    sys.argv = ["repkit", *words]
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code, words
-"""
     recipes = told.get("entry-points", {}).get("repkit.recipes", {})
-    said = environment.run("python", "-c", code, told["name"], *recipes)
-    for name in recipes:
-        assert f"{name}: ok, for `repkit train-ser`" in said
-        assert [name, "train-ser", told["name"]] in [line.split()[:3] for line in said.splitlines()]
+    listed, *said = environment.commands(["recipes", "list"], *(["recipes", "check", name] for name in recipes))
+    assert said == [f"{name}: ok, for `repkit train-ser`\n" for name in recipes]
+    rows = [line.split()[:4] for line in listed.splitlines()]
+    assert [name for name in recipes if [name, "train-ser", told["name"], told["version"]] not in rows] == []
+
+
+def test_all_plugins_live_together(environment, wheel):
+    environment.install(*map(wheel, PLUGINS.values()))
+    said = environment.run("repkit", "plugins", "doctor")  # imports every component, and looks at what they require
+    assert f"of {1 + len(PLUGINS)} distributions, 0 problems" in said

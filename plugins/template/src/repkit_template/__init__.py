@@ -1,0 +1,1 @@
+"""A repkit plugin to copy: one small working component for every extension point."""
