@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repkit.evaluation.intervals import (
+    Interval,
+    SpeakerCounts,
     bootstrap_difference,
     count_by_speaker,
     holm,
@@ -18,6 +20,8 @@ from repkit.evaluation.intervals import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from repkit.evaluation.run_files import ConditionInfo
 
 MARGIN = 0.01
 """A gain below one point of UAR is taken as none. Source: own design."""
@@ -44,70 +48,102 @@ def verdict(low: float | None, high: float | None, p: float, n_speakers: int) ->
     return "does not help" if high < MARGIN and n_speakers >= FEWEST_SPEAKERS else "cannot tell"
 
 
+def pairs_of(infos: Mapping[str, ConditionInfo]) -> list[tuple[str, str, str]]:
+    """Return which condition is compared with which, and what the second is to the first.
+
+    Every condition with the reference (``"baseline"``); one with an embedding and settings of its own also with the
+    same settings without embedding (``"own_baseline"``); a vector with each control of the same settings
+    (``"control"``).
+    """
+    reference = [name for name, info in infos.items() if info.role == "baseline"]
+    order = [name for role in ("vector", "system", "control") for name, info in infos.items() if info.role == role]
+    pairs = []
+    for name in order:
+        info = infos[name]
+        pairs += [(name, other, "baseline") for other in reference]
+        if info.twin in infos and info.twin not in (*reference, name):
+            pairs.append((name, str(info.twin), "own_baseline"))
+        if info.role == "vector":
+            controls = (o for o in infos.values() if o.role == "control" and o.variant == info.variant)
+            pairs += [(name, other.name, "control") for other in controls]
+    return pairs
+
+
 def differences(
-    parts: Mapping[str, pd.DataFrame], roles: Mapping[str, str], classes: Sequence[str], n_resamples: int
+    parts: Mapping[str, pd.DataFrame], infos: Mapping[str, ConditionInfo], classes: Sequence[str], n_resamples: int
 ) -> list[dict[str, Any]]:
-    """Compare conditions on what both have predicted.
+    """Compare conditions on what both have predicted; see `pairs_of`.
 
     Args:
         parts: rows of each condition: seed, fold, id, speaker, label, prediction.
-        roles: ``"baseline"``, ``"control"`` or ``"vector"`` of each condition.
+        infos: what each condition is.
         classes: C classes.
         n_resamples: of the bootstrap.
 
     Returns:
-        one dict per pair: every vector condition against the baseline and against each control, every control against
-        the baseline. Holm's adjustment runs over all pairs of the list.
+        one dict per pair. Holm's adjustment runs over all pairs of the list.
     """
-    baselines = [name for name in parts if roles[name] == "baseline"]
-    controls = [name for name in parts if roles[name] == "control"]
-    vectors = [name for name in parts if roles[name] == "vector"]
-    pairs = [(one, other) for one in vectors for other in (*baselines, *controls)]
-    pairs += [(one, other) for one in controls for other in baselines]
     found = [
-        {
-            "condition": one,
-            "against": other,
-            "role": roles[other],
-            **compare(parts[one], parts[other], classes, n_resamples),
-        }
-        for one, other in pairs
+        {"condition": one, "against": other, "role": role, **compare(parts[one], parts[other], classes, n_resamples)}
+        for one, other, role in pairs_of({name: infos[name] for name in parts})
     ]
-    compared = [pair for pair in found if pair["p_sign_flip"] is not None]
-    for pair, adjusted in zip(compared, holm([pair["p_sign_flip"] for pair in compared])):
-        pair["p_holm"] = adjusted
+    adjust(found)
     return found
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], n_resamples: int) -> dict[str, Any]:
-    """Return the difference in pooled UAR, first minus second, over the seeds, folds and utterances both have."""
-    both = first.merge(second[[*_KEYS, "prediction"]], on=_KEYS, suffixes=("", "_second"), validate="one_to_one")
-    if both.empty:
-        return {
-            "difference": None, "low": None, "high": None,
-            "p_sign_flip": None, "p_holm": None, "p_wilcoxon_folds": None,
-            "n_utterances": 0, "n_speakers": 0, "n_seeds": 0, "n_folds": 0, "note": "nothing that both have predicted",
-            "verdict": "cannot tell",
-        }  # fmt: skip
+def adjust(found: Sequence[dict[str, Any]]) -> None:
+    """Set ``p_holm`` of each comparison: Holm's adjustment for having looked at all of them."""
+    compared = [pair for pair in found if pair["p_sign_flip"] is not None]
+    for pair, adjusted in zip(compared, holm([pair["p_sign_flip"] for pair in compared])):
+        pair["p_holm"] = adjusted
+
+
+NOTHING: Mapping[str, Any] = {
+    "difference": None, "low": None, "high": None, "p_sign_flip": None, "p_holm": None,
+    "n_utterances": 0, "n_speakers": 0, "n_seeds": 0, "n_folds": 0, "note": "nothing that both have predicted",
+    "verdict": "cannot tell",
+}  # fmt: skip
+"""A comparison of two conditions that share no prediction."""
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows both have by seed, fold and id, the second's prediction as ``prediction_second``."""
+    return first.merge(second[[*_KEYS, "prediction"]], on=_KEYS, suffixes=("", "_second"), validate="one_to_one")
+
+
+def paired_counts(both: pd.DataFrame, classes: Sequence[str]) -> tuple[SpeakerCounts, SpeakerCounts]:
+    """Return counts of both conditions of `paired` rows."""
     one, other = (
         count_by_speaker(*(both[c].tolist() for c in ("seed", "speaker", "label", column)), classes)
         for column in ("prediction", "prediction_second")
     )
+    return one, other
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], n_resamples: int) -> dict[str, Any]:
+    """Return the difference in pooled UAR, first minus second, over the seeds, folds and utterances both have."""
+    both = paired(first, second)
+    if both.empty:
+        return {**NOTHING, "p_wilcoxon_folds": None}
+    one, other = paired_counts(both, classes)
     interval = bootstrap_difference(one, other, n_resamples=n_resamples)
     p = sign_flip_test(speaker_differences(one, other))
     folds = _fold_differences(both, classes)
+    return {**judged(interval, p, both), "p_wilcoxon_folds": wilcoxon_test(list(folds.values())), "by_fold": folds}
+
+
+def judged(interval: Interval, p: float, both: pd.DataFrame) -> dict[str, Any]:
+    """Return a comparison as JSON values with its verdict; p_holm is p until `adjust`."""
     return {
         "difference": interval.value,
         "low": interval.low,
         "high": interval.high,
         "p_sign_flip": p,
         "p_holm": p,
-        "p_wilcoxon_folds": wilcoxon_test(list(folds.values())),
         "n_utterances": int(both["id"].nunique()),
         "n_speakers": interval.n_speakers,
         "n_seeds": int(both["seed"].nunique()),
-        "n_folds": len(folds),
-        "by_fold": folds,
+        "n_folds": int(both["fold"].nunique()),
         "note": interval.note,
         "verdict": verdict(interval.low, interval.high, p, interval.n_speakers),
     }

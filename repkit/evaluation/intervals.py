@@ -146,7 +146,31 @@ def bootstrap_difference(
     return _interval(score(first, statistic) - score(second, statistic), drawn, first, n_resamples)
 
 
-def resample_speakers(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
+def bootstrap_mean(groups: Sequence[SpeakerCounts], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Interval:
+    """Return the mean over groups (corpora) of their UAR; the speakers of each group are drawn from that group alone."""
+    drawn = [_scores(one, _group_weights(one, n_resamples, seed, k), "uar") for k, one in enumerate(groups)]
+    value = float(np.mean([score(one) for one in groups]))
+    return _mean_interval(value, np.mean(drawn, axis=0), groups, n_resamples)
+
+
+def bootstrap_mean_difference(
+    pairs: Sequence[tuple[SpeakerCounts, SpeakerCounts]], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Interval:
+    """Return the mean over groups (corpora) of first minus second, both with the same drawn speakers of each group.
+
+    Raises:
+        DataError: the two of a pair do not cover the same speakers with the same references.
+    """
+    drawn, values = [], []
+    for k, (first, second) in enumerate(pairs):
+        _check_paired(first, second)
+        weights = _group_weights(first, n_resamples, seed, k)
+        drawn.append(_scores(first, weights, "uar") - _scores(second, weights, "uar"))
+        values.append(score(first) - score(second))
+    return _mean_interval(float(np.mean(values)), np.mean(drawn, axis=0), [one for one, _ in pairs], n_resamples)
+
+
+def resample_speakers(n_speakers: int, n_resamples: int, seed: int | Sequence[int]) -> np.ndarray:
     """Return (R, S) how often each speaker is drawn when S are drawn with replacement."""
     draw = np.random.default_rng(seed)
     return draw.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=n_resamples).astype(np.float64)
@@ -250,6 +274,23 @@ def _interval(value: float, drawn: np.ndarray, counts: SpeakerCounts, n_resample
     if n_speakers < 2:
         return Interval(value, None, None, n_speakers, n_resamples, few_speakers_note(n_speakers))
     return Interval(value, low, high, n_speakers, n_resamples, few_speakers_note(n_speakers))
+
+
+def _group_weights(group: SpeakerCounts, n_resamples: int, seed: int, place: int) -> np.ndarray:
+    # groups of one size must not be drawn alike, or their spreads would add up instead of averaging out
+    return resample_speakers(len(group.speakers), n_resamples, (seed, place))
+
+
+def _mean_interval(value: float, drawn: np.ndarray, groups: Sequence[SpeakerCounts], n_resamples: int) -> Interval:
+    sizes = [len(group.speakers) for group in groups]
+    if max(sizes) < 2:
+        return Interval(value, None, None, sum(sizes), n_resamples, "no interval: one speaker in each corpus")
+    few, alone = sum(size < FEW_SPEAKERS for size in sizes), sum(size < 2 for size in sizes)
+    note = f"optimistic: {few} of {len(sizes)} corpora have fewer than {FEW_SPEAKERS} speakers" if few else ""
+    if alone:
+        note += f", {alone} of them one, whose spread is not in the interval"
+    low, high = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
+    return Interval(value, low, high, sum(sizes), n_resamples, note)
 
 
 def _check_paired(first: SpeakerCounts, second: SpeakerCounts) -> None:

@@ -8,7 +8,7 @@ because small folds lack classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repkit.errors import DataError
+from repkit.evaluation.corpus_scores import adjust_all, carry_over, compare_corpora, corpus_parts, score_corpora
 from repkit.evaluation.differences import differences
 from repkit.evaluation.intervals import bootstrap, count_by_speaker
+from repkit.evaluation.job_files import FoldCorpora, fold_corpora, transductive_conditions
+from repkit.evaluation.mcnemar import mcnemar_tests
 from repkit.evaluation.metrics import confusion_matrix, macro_f1_of, recalls, uar_of, wa_of
 from repkit.evaluation.predictions import CHECKPOINTS, read_run
+from repkit.evaluation.probe import probe_run
 from repkit.evaluation.run_files import RunFiles, read_run_files
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 GROUPS = ("gender", "speaker", "corpus", "language")
 WORST_NEEDS = 10
 """Utterances a group needs to be named the worst."""
@@ -40,17 +44,16 @@ def score_run(run_dir: str | Path, *, n_resamples: int = 2000) -> dict[str, Any]
     return results
 
 
-def compute_results(run_dir: str | Path, *, n_resamples: int = 2000) -> dict[str, Any]:
+def compute_results(run_dir: str | Path, *, n_resamples: int = 2000, probes: bool = True) -> dict[str, Any]:
     """Score what a run has predicted so far.
 
     Args:
         run_dir: the run directory; only protocol.json, resolved.json, utterances.parquet and jobs/ are read.
         n_resamples: of the bootstrap.
+        probes: probe the last hidden layer and test by McNemar too, which take most of the time.
 
     Returns:
-        JSON values: protocol id, completeness and missing jobs, ``scores`` (condition x view x checkpoint),
-        ``differences`` (each vector condition against the baseline and each control, each control against the
-        baseline) and ``groups`` (per speaker, gender, and corpus or language where there are several).
+        JSON values as docs/run-format.md lists them.
 
     Raises:
         DataError: a file of the run is missing or breaks its schema.
@@ -76,13 +79,20 @@ def compute_results(run_dir: str | Path, *, n_resamples: int = 2000) -> dict[str
             "seeds": int(test["seed"].nunique()),
             "conditions": int(test["condition"].nunique()),
         },
-        "conditions": [{"name": name, "role": files.roles[name]} for name in files.conditions],
+        "reference": files.reference,
+        "conditions": _describe(files),
         "views": {view: list(classes) for view, classes in files.views.items()},
         "bootstrap": {"unit": "speaker", "n_resamples": n_resamples, "level": 0.95},
         "scores": [],
         "differences": [],
         "groups": [],
+        "corpora": [],
+        "corpus_means": [],
+        "corpus_differences": [],
+        "corpus_mean_differences": [],
+        "matrix": [],
     }
+    folds = fold_corpora(files)
     for view, classes in files.views.items():
         for checkpoint in CHECKPOINTS:
             rows = test[(test["view"] == view) & (test["checkpoint"] == checkpoint)]
@@ -96,9 +106,60 @@ def compute_results(run_dir: str | Path, *, n_resamples: int = 2000) -> dict[str
                 results["scores"].append({**head, **score_condition(part, classes, n_resamples)})
                 results["groups"] += [{**head, **group} for group in score_groups(part, classes, n_resamples)]
             results["differences"] += [
-                {**where, **found} for found in differences(parts, files.roles, classes, n_resamples)
+                {**where, **found} for found in differences(parts, files.infos, classes, n_resamples)
             ]
+            for key, found in _corpora(files, parts, folds, classes, n_resamples).items():
+                results[key] += [{**where, **one} for one in found]
+    tests = mcnemar_tests(files, folds) if probes else []
+    results["mcnemar"] = [{"protocol_id": files.protocol_id, **test} for test in tests]
+    results["probes"], results["probe_notes"] = probe_run(files) if probes else ([], [])
     return results
+
+
+def _describe(files: RunFiles) -> list[dict[str, Any]]:
+    heard = transductive_conditions(files)
+    return [
+        {
+            "name": name,
+            "role": info.role,
+            "has_vector": info.has_vector,
+            "settings": dict(info.settings),
+            "twin": info.twin,
+            "transductive": name in heard,
+        }
+        for name, info in files.infos.items()
+    ]
+
+
+def _corpora(
+    files: RunFiles,
+    parts: Mapping[str, pd.DataFrame],
+    folds: Mapping[str, FoldCorpora],
+    classes: Sequence[str],
+    n_resamples: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what `repkit.evaluation.corpus_scores` gives for one view and checkpoint, by key of the results."""
+    found: dict[str, list[dict[str, Any]]] = {"corpora": [], "corpus_means": [], "matrix": []}
+    differ: list[dict[str, Any]] = []
+    differ_means: list[dict[str, Any]] = []
+    if all("corpus" not in part for part in parts.values()):
+        return found
+    by_corpus = {name: corpus_parts(part, folds) for name, part in parts.items()}
+    for name, of in by_corpus.items():
+        scores, means = score_corpora(of, classes, n_resamples)
+        found["corpora"] += [{"condition": name, **score} for score in scores]
+        found["corpus_means"] += [{"condition": name, **mean} for mean in means]
+        if len(files.corpora) < 2:
+            continue
+        matrix = carry_over(parts[name], folds, classes, files.corpora)
+        found["matrix"] += [{"condition": name, **matrix}] if matrix else []
+        if name != files.reference and files.reference in by_corpus:
+            head = {"condition": name, "against": files.reference}
+            rows, over = compare_corpora(of, by_corpus[files.reference], classes, n_resamples)
+            differ += [{**head, **row} for row in rows]
+            differ_means += [{**head, **mean} for mean in over]
+    adjust_all(differ, differ_means)
+    return {**found, "corpus_differences": differ, "corpus_mean_differences": differ_means}
 
 
 def score_condition(rows: pd.DataFrame, classes: Sequence[str], n_resamples: int) -> dict[str, Any]:

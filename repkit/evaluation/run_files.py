@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "BL"
-ROLES = ("baseline", "control", "vector")
+ROLES = ("baseline", "system", "control", "vector")
+"""``baseline``: the reference, which all others are compared with; ``system``: other settings, no embedding;
+``vector``: an embedding; ``control``: an embedding that knows nothing of speech (untrained encoder, statistics)."""
 _CONTROL = re.compile(r"^(untrained|stats?|statistics|random|shuffled|zeros?)([-_.:].*)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionInfo:
+    """What one condition of a run is.
+
+    Attributes:
+        name: of the condition.
+        role: one of `ROLES`.
+        has_vector: reads an embedding.
+        settings: what it sets differently from the recipe, empty where nothing.
+        variant: name of these settings: before the last dot where it also has an embedding, ``""`` without settings.
+        twin: the condition of the same settings without embedding, None where there is none or it is itself.
+    """
+
+    name: str
+    role: str
+    has_vector: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+    twin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class RunFiles:
         utterances: one row per utterance, indexed by id.
         conditions: planned conditions in the order of the recipe.
         seeds: planned seeds.
-        roles: ``"baseline"``, ``"control"`` or ``"vector"`` of each condition.
+        infos: what each condition is.
+        reference: the condition that the others are compared with, None where there is none.
     """
 
     path: Path
@@ -39,7 +63,13 @@ class RunFiles:
     utterances: pd.DataFrame
     conditions: tuple[str, ...]
     seeds: tuple[int, ...]
-    roles: Mapping[str, str] = field(default_factory=dict)
+    infos: Mapping[str, ConditionInfo] = field(default_factory=dict)
+    reference: str | None = None
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role of each condition, one of `ROLES`."""
+        return {name: info.role for name, info in self.infos.items()}
 
     @property
     def protocol_id(self) -> str:
@@ -60,6 +90,13 @@ class RunFiles:
     def corpora(self) -> tuple[str, ...]:
         """Names of the corpora, sorted."""
         return tuple(sorted(self.protocol["parts"].get("corpora", {})))
+
+    def known(self, column: str) -> dict[str, str]:
+        """Return a column of the utterances by id, as text, where it is known; empty without such a column."""
+        if column not in self.utterances:
+            return {}
+        rows = self.utterances[["id", column]].dropna()
+        return dict(zip(map(str, rows["id"].tolist()), map(str, rows[column].tolist())))
 
     def planned_jobs(self) -> list[str]:
         """Return the names ``condition/seed_s/fold`` of all jobs of the plan."""
@@ -96,12 +133,10 @@ def read_run_files(run_dir: str | Path) -> RunFiles:
             f"{table}: {error}; expected the table of utterances of the run; the run has not started or the file was "
             "damaged: run again"
         ) from error
-    conditions, roles = _conditions(recipe)
+    conditions, reference = _conditions(recipe)
     seeds = [int(seed) for seed in recipe.get("seeds", ())]
     for job in sorted((path / "jobs").glob("*/seed_*")):
-        if job.parent.name not in conditions:
-            conditions.append(job.parent.name)
-            roles[job.parent.name] = _role(job.parent.name, "unknown")
+        conditions.setdefault(job.parent.name, {"name": job.parent.name, "embeddings": "unknown"})
         number = job.name.removeprefix("seed_")
         if number.isdigit() and int(number) not in seeds:
             seeds.append(int(number))
@@ -112,7 +147,8 @@ def read_run_files(run_dir: str | Path) -> RunFiles:
         utterances=utterances,
         conditions=tuple(conditions),
         seeds=tuple(seeds),
-        roles=roles,
+        infos={name: _info(listed, conditions, reference) for name, listed in conditions.items()},
+        reference=reference,
     )
 
 
@@ -133,20 +169,37 @@ def read_json_file(path: Path) -> dict[str, Any]:
     return value
 
 
-def _conditions(recipe: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
-    listed: Sequence[Mapping[str, Any]] = recipe.get("conditions") or ()
-    names = [str(condition["name"]) for condition in listed]
-    roles = {str(condition["name"]): _role(str(condition["name"]), condition.get("embeddings")) for condition in listed}
-    if recipe.get("baseline", True) and BASELINE not in names:
-        names.insert(0, BASELINE)
-        roles[BASELINE] = "baseline"
-    return names, roles
+def _conditions(recipe: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str | None]:
+    """Return the tables of the planned conditions by name, and the name of the reference."""
+    found = {str(condition["name"]): condition for condition in recipe.get("conditions") or ()}
+    if recipe.get("baseline", True) and BASELINE not in found:
+        found = {BASELINE: {"name": BASELINE}, **found}
+    reference = recipe.get("reference") or BASELINE
+    if reference not in found:
+        # without the condition that was to be the reference, one without any vector stands in for it
+        bare = [name for name, table in found.items() if table.get("embeddings") is None]
+        reference = next((name for name in bare if not found[name].get("set")), bare[0] if bare else None)
+    return found, reference
 
 
-def _role(name: str, embeddings: object) -> str:
-    """Tell a condition's part: without vector the baseline; an untrained encoder or statistics are controls."""
-    if embeddings is None or name == BASELINE:
-        return "baseline"
-    # stores are named after the encoder: <out>/untrained-ae-x/<corpus>
-    parts = [name, *Path(str(embeddings)).parts[-2:]]
-    return "control" if any(_CONTROL.match(part) for part in parts) else "vector"
+def _info(
+    table: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]], reference: str | None
+) -> ConditionInfo:
+    """Tell a condition's part in the run."""
+    name, embeddings, settings = str(table["name"]), table.get("embeddings"), table.get("set") or {}
+    has_vector = embeddings is not None
+    variant = (name.rpartition(".")[0] or name) if settings and has_vector else name if settings else ""
+    twin = None
+    if settings and has_vector:
+        bare = [n for n, other in conditions.items() if other.get("embeddings") is None and other.get("set")]
+        same = [n for n in bare if conditions[n]["set"] == settings]
+        twin = variant if variant in bare else same[0] if same else None
+    if name == reference:
+        role = "baseline"
+    elif not has_vector:
+        role = "system"
+    else:
+        # stores are named after the encoder: <out>/untrained-ae-x/<corpus>
+        parts = [name, *Path(str(embeddings)).parts[-2:], *([name.rpartition(".")[2]] if settings else [])]
+        role = "control" if any(_CONTROL.match(part) for part in parts) else "vector"
+    return ConditionInfo(name, role, has_vector, settings, variant, twin)

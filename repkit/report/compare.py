@@ -30,20 +30,26 @@ def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", check
     """
     if not run_dirs:
         raise UsageError("compare: no run directory; expected at least one; name folders that train-ser has written")
-    runs = [(read_run_files(path), compute_results(path)) for path in run_dirs]
+    runs = [(read_run_files(path), compute_results(path, probes=False)) for path in run_dirs]
     letters: dict[str, str] = {}
     for files, _ in runs:
         letters.setdefault(files.protocol_id, _letter(len(letters)))
     rows = []
+    several = any(len(files.corpora) > 1 for files, _ in runs)
     for files, results in runs:
-        rows += _rows(files, results, letters[files.protocol_id], view, checkpoint)
+        rows += _rows(files, results, letters[files.protocol_id], view, checkpoint, several)
+    references = {files.reference for files, _ in runs} - {None}
+    reference = str(*references) if len(references) == 1 else "the reference"
     header = ["run", "protocol", "condition", "UAR mean", "min to max", "UAR pooled", "95 % interval"]
-    header += ["against BL", "against controls", "speakers", "seeds"]
+    header += ["mean over corpora"] if several else []
+    header += [f"against {reference}", "against controls", "speakers", "seeds"]
     text = table(header, rows) if rows else f"No run has predictions of {view}, {checkpoint}."
     return f"{text}\n\n{_legend(runs, letters)}\n"
 
 
-def _rows(files: RunFiles, results: Mapping[str, Any], letter: str, view: str, checkpoint: str) -> list[list[object]]:
+def _rows(
+    files: RunFiles, results: Mapping[str, Any], letter: str, view: str, checkpoint: str, several: bool
+) -> list[list[object]]:
     name = f"{results['recipe'] or files.path.parent.name}: {', '.join(files.corpora)}"
     if not results["complete"]:
         jobs = results["n_jobs"]
@@ -55,6 +61,8 @@ def _rows(files: RunFiles, results: Mapping[str, Any], letter: str, view: str, c
     rows: list[list[object]] = []
     for score in filter(chosen, results["scores"]):
         uar, pooled = score["uar"], score["uar_pooled"]
+        means = [m for m in results["corpus_means"] if chosen(m) and m["condition"] == score["condition"]]
+        mean = next((m["uar"] for m in means if m["over"] == "all" and len(m["corpora"]) > 1), None)
         mine = [d for d in results["differences"] if chosen(d) and d["condition"] == score["condition"]]
         row = [
             name,
@@ -64,6 +72,7 @@ def _rows(files: RunFiles, results: Mapping[str, Any], letter: str, view: str, c
             f"{percent(uar['min'])} to {percent(uar['max'])}",
             percent(pooled["mean"]),
             span(pooled["low"], pooled["high"]),
+            *([f"{percent(mean['mean'])} {span(mean['low'], mean['high'])}" if mean else "-"] if several else []),
             "; ".join(_difference(d) for d in mine if d["role"] == "baseline") or "-",
             "; ".join(f"{d['against']} {_difference(d)}" for d in mine if d["role"] == "control") or "-",
             score["n_speakers"],

@@ -1,4 +1,4 @@
-"""Figures of scores and training. Each function takes values, writes one PNG and returns its path."""
+"""Figures of scores. Each function takes values, writes one PNG and returns its path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from repkit.report.style import GREY, PANEL, looks, new_figure, panels, save
+from repkit.report.style import GREY, looks, new_figure, panels, save
 
 Scores = Sequence[Mapping[str, Any]]
 
@@ -129,44 +129,4 @@ def draw_confusions(scores: Scores, classes: Sequence[str], path: Path) -> Path:
         bar = figure.colorbar(image, ax=axes, shrink=0.9 / (1 + (len(axes) - 1) // columns), aspect=28, pad=0.02)
         bar.set_label("share of the reference class / %")
         bar.outline.set_visible(False)
-    return save(figure, path)
-
-
-def draw_curves(curves: Mapping[str, Mapping[str, np.ndarray]], view: str, path: Path) -> Path:
-    """Draw training loss and dev UAR by epoch: mean over jobs, with the band from the 10th to the 90th percentile.
-
-    Args:
-        curves: per condition ``train_loss`` and ``dev_uar``, each (jobs, epochs) with NaN where a job has no value, and
-            ``selected`` (jobs,), the selected epochs.
-        view: whose dev UAR it is.
-        path: of the PNG.
-    """
-    figure = new_figure(2 * PANEL + 1.7, PANEL + 0.5)
-    left, right = figure.subplots(1, 2)
-    style = looks(list(curves))
-    for name, of in curves.items():
-        colour = style[name]["color"]
-        for axes, key, factor in ((left, "train_loss", 1.0), (right, "dev_uar", 100.0)):
-            values = factor * of[key]
-            seen = np.isfinite(values).any(axis=0)
-            if not seen.any():
-                continue
-            epochs = np.arange(1, values.shape[1] + 1)[seen]
-            middle = np.nanmean(values[:, seen], axis=0)
-            axes.plot(epochs, middle, color=colour, lw=1.6, label=name, marker="o" if len(epochs) < 3 else None, ms=3)
-            if len(values) > 1:
-                low, high = np.nanpercentile(values[:, seen], [10, 90], axis=0)
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.12, lw=0)
-            if axes is right and len(of["selected"]):
-                chosen = float(np.median(of["selected"]))
-                axes.plot(
-                    chosen, np.interp(chosen, epochs, middle), marker="v", ms=7, color=colour, mec="white", zorder=3
-                )
-    left.set_ylabel("training loss")
-    right.set_ylabel(f"dev UAR, {view} / %")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(6, len(curves)))
     return save(figure, path)

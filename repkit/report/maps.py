@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from repkit.errors import DataError
-from repkit.evaluation.run_files import RunFiles, read_json_file
-from repkit.report.projection import FEWEST_POINTS, choose_points, draw_map, project
+from repkit.evaluation.job_files import finished_job, fold_corpora, load_values, read_hidden
+from repkit.evaluation.run_files import RunFiles
+from repkit.report.projection import FEWEST_POINTS, MOST_POINTS, choose_points, draw_map, project
 
 EMBEDDING_CAPTION = (
     "t-SNE of the embedding, condition {condition}. One map of {some} utterances, coloured by attribute; no label was "
     "used to make it."
 )
 HIDDEN_CAPTION = (
-    "t-SNE of the last hidden layer, condition {condition}, {job}. The {n} test utterances of the fold with the "
-    "largest test part; the model has not trained on them."
+    "t-SNE of the last hidden layer, condition {condition}, {job}. {n} {parts} utterances, all of speakers outside "
+    "train.{probes}"
 )
 HIDDEN_NOTE = (
     "Only one fold is drawn, because every fold has a model of its own: their hidden axes mean different things, and "
     "the points of several folds in one map would part by model, which in leave-one-speaker-out looks like speakers. "
-    "Attributes with a single value in that test part are not drawn."
+    "Drawn is the fold with {rule}. Attributes with a single value there are not drawn."
 )
+RULES = (
+    "the largest test part",
+    "the most corpora in dev and test (the largest test part on a tie), of each corpus as many utterances as of any other "
+    "as far as it has them",
+)
+SPEAKERS_SHOWN = 12
 RATING_BINS = ((2.0, "low"), (4.0, "medium"))
 
 
-def draw_maps(files: RunFiles, folder: Path) -> list[tuple[Path, str]]:
+def hidden_note(files: RunFiles) -> str:
+    """Return what a reader must know of the maps of the last hidden layer."""
+    return HIDDEN_NOTE.format(rule=RULES[len(files.corpora) > 1])
+
+
+def draw_maps(files: RunFiles, folder: Path, probes: Sequence[Mapping[str, Any]] = ()) -> list[tuple[Path, str]]:
     """Draw the maps of every condition's embedding and last hidden layer; return paths and captions.
+
+    In a run of several corpora the first two panels are corpus and the first view.
+
+    Args:
+        files: of the run.
+        folder: of the PNGs.
+        probes: entries of ``probes`` in results.json, told in the captions.
 
     Raises:
         DataError: vectors and ids do not fit.
@@ -48,11 +68,25 @@ def draw_maps(files: RunFiles, folder: Path) -> list[tuple[Path, str]]:
         hidden = _hidden(files, condition)
         if hidden is None:
             continue
-        values, ids, job = hidden
+        values, ids, job, parts = hidden
         path = folder / f"hidden_{condition}.png"
         if draw_map(project(values), _attributes(files, ids), f"Last hidden layer, {condition}, {job}", path):
-            drawn.append((path, HIDDEN_CAPTION.format(condition=condition, job=job, n=len(ids))))
+            told = _told([probe for probe in probes if probe["condition"] == condition])
+            caption = HIDDEN_CAPTION.format(condition=condition, job=job, n=len(ids), parts=parts, probes=told)
+            drawn.append((path, caption))
     return drawn
+
+
+def _told(probes: Sequence[Mapping[str, Any]]) -> str:
+    """Return what linear probes read from the layer, for a caption."""
+    if not probes:
+        return ""
+    numbers = [
+        f"{probe['attribute'].replace('_', ' ')} {100 * probe['uar']:.1f} (chance {100 * probe['chance']:.1f}, shuffled labels "
+        f"{100 * probe['shuffled']:.1f})"
+        for probe in probes
+    ]
+    return f" UAR in percent of linear probes on speakers of their own: {', '.join(numbers)}."
 
 
 def _embedding(files: RunFiles, condition: str) -> tuple[np.ndarray, list[str]] | None:
@@ -61,55 +95,60 @@ def _embedding(files: RunFiles, condition: str) -> tuple[np.ndarray, list[str]] 
     if not path.exists() or not listed.exists():
         return None
     ids = json.loads(listed.read_text(encoding="utf-8"))
-    values = _load(path, len(ids))
+    values = load_values(path, len(ids))
     chosen = choose_points(ids)
     if len(chosen) < FEWEST_POINTS:
         return None
     return values[chosen], [ids[place] for place in chosen]
 
 
-def _hidden(files: RunFiles, condition: str) -> tuple[np.ndarray, list[str], str] | None:
-    """Return the hidden layer of the first seed's fold with the largest test part, the first one on a tie."""
+def _hidden(files: RunFiles, condition: str) -> tuple[np.ndarray, list[str], str, str] | None:
+    """Return the hidden layer of one job of the first seed that has one, its ids, the job and its parts in words."""
+    folds = fold_corpora(files) if len(files.corpora) > 1 else {}
     sizes = {fold["name"]: fold.get("test", 0) for fold in files.protocol["folds"]}
+
+    def rank(fold: str) -> tuple[int, int]:
+        seen = {*folds[fold].dev, *folds[fold].test} if fold in folds else set()
+        return -len(seen), -sizes[fold]
+
     for seed in files.seeds:
-        for fold in sorted(sizes, key=lambda name: -sizes[name]):
-            job = files.path / "jobs" / condition / f"seed_{seed}" / fold
-            path = job / "hidden.safetensors"
-            if not path.exists() or not (job / "done.json").exists():
+        for fold in sorted(sizes, key=rank):
+            job = finished_job(files, condition, seed, fold)
+            if job is None or not (job / "hidden.safetensors").exists():
                 continue
-            ids = list(read_json_file(job / "split.json")["test"])
-            values = _load(path, len(ids))
-            chosen = choose_points(ids)
+            values, ids = read_hidden(files, job)
+            chosen = _choose(files, ids)
             if len(chosen) < FEWEST_POINTS:
                 return None
-            return values[chosen], [ids[place] for place in chosen], f"seed {seed}, fold {fold}"
+            parts = "dev and test" if len(ids) > sizes[fold] else "test"
+            return values[chosen], [ids[place] for place in chosen], f"seed {seed}, fold {fold}", parts
     return None
 
 
-def _load(path: Path, n_ids: int) -> np.ndarray:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        values = load_file(path)["values"].astype(np.float32)
-    except (OSError, KeyError, SafetensorError) as error:
-        raise DataError(
-            f"{path}: {error}; expected a safetensors file with 'values'; delete the job's folder and run again"
-        ) from error
-    if values.ndim != 2 or len(values) != n_ids:
-        raise DataError(
-            f"{path}: values {values.shape} for {n_ids} ids; expected one row each; delete the folder and run again"
-        )
-    return values
+def _choose(files: RunFiles, ids: list[str]) -> np.ndarray:
+    """Return the places of at most `MOST_POINTS` ids; of several corpora the same number each as far as they have it."""
+    if len(files.corpora) < 2 or "corpus" not in files.utterances:
+        return choose_points(ids)
+    corpora = files.utterances["corpus"].reindex(ids).astype(str).to_numpy()
+    names = sorted(set(corpora))
+    chosen = []
+    for name in names:
+        places = np.flatnonzero(corpora == name)
+        chosen.append(places[choose_points([ids[place] for place in places], MOST_POINTS // len(names))])
+    return np.sort(np.concatenate(chosen))
 
 
 def _attributes(files: RunFiles, ids: list[str]) -> dict[str, list[str | None]]:
-    """Return emotion, arousal, valence, speaker, gender and corpus of each id; None where unknown."""
+    """Return emotion, arousal, valence, speaker, gender, corpus and language of each id; None where unknown."""
     rows = files.utterances.reindex(ids)
+    names = ["emotion", "arousal", "valence", "speaker", "gender", "corpus", "language"]
+    if len(files.corpora) > 1:
+        first = ["corpus", next(iter(files.views))]
+        names = [*first, *(name for name in names if name not in first)]
     found: dict[str, list[str | None]] = {}
-    for name in ("emotion", "arousal", "valence", "speaker", "gender", "corpus"):
+    for name in names:
         column = next((c for c in (f"target_{name}", name) if c in rows and rows[c].notna().any()), None)
-        if column is None:
+        if column is None or (name == "speaker" and rows[column].nunique() > SPEAKERS_SHOWN and len(files.corpora) > 1):
             continue
         values = [None if value is None or value != value else value for value in rows[column].tolist()]
         found[name] = [_binned(value) if isinstance(value, float) else value for value in values]

@@ -11,7 +11,7 @@ import numpy as np
 from repkit.report.style import looks, panels, save
 
 MOST_POINTS = 1500
-MOST_NAMES = 12
+MOST_NAMES = 30
 """Legends longer than this are left out."""
 FEWEST_POINTS = 10
 
@@ -67,7 +67,10 @@ def draw_map(points: np.ndarray, attributes: Mapping[str, Sequence[str | None]],
             shown[name] = (list(values), kinds)
     if not shown:
         return None
-    figure, axes = panels(len(shown), columns=2 if len(shown) in (2, 4) else 3, width=2.9, height=3.2)
+    # a long legend takes its room below the map, not from it
+    longest = max((len(kinds) for _, kinds in shown.values() if len(kinds) <= MOST_NAMES), default=0)
+    height = 3.2 + 0.13 * max(0, -(-longest // 3) - 4)
+    figure, axes = panels(len(shown), columns=2 if len(shown) in (2, 4) else 3, width=2.9, height=height)
     size = float(np.clip(5000 / len(points), 8, 26))
     for panel, (name, (values, kinds)) in zip(axes, shown.items()):
         style = looks(kinds)

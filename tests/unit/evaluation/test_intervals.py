@@ -172,3 +172,37 @@ def test_speed():
     start = time.perf_counter()
     intervals.bootstrap_difference(made, made, n_resamples=2000)
     assert time.perf_counter() - start < 1.0
+
+
+def test_corpora_are_drawn_apart_in_a_mean():
+    # two corpora of the same counts: drawn alike the mean would spread as one does, drawn apart less by sqrt 2
+    made = counts(draw(0, n_speakers=16))
+    one, two = intervals.bootstrap(made), intervals.bootstrap_mean([made, made])
+    assert two.value == pytest.approx(one.value)
+    assert (two.high - two.low) / (one.high - one.low) == pytest.approx(2**-0.5, abs=0.06)
+    assert two.n_speakers == 32
+    assert two.note == ""
+
+
+def test_a_mean_difference_pairs_within_corpora():
+    first = [counts(draw(seed, skill=0.7)) for seed in (1, 2)]
+    second = [counts(draw(seed, skill=0.4)) for seed in (1, 2)]
+    found = intervals.bootstrap_mean_difference(list(zip(first, second)), n_resamples=40)
+    by_hand = []
+    for k, (one, other) in enumerate(zip(first, second)):
+        weights = intervals.resample_speakers(9, 40, (0, k))
+        by_hand.append(intervals._scores(one, weights, "uar") - intervals._scores(other, weights, "uar"))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(np.mean(by_hand, axis=0), [2.5, 97.5])))
+    assert found.value == pytest.approx(
+        np.mean([intervals.score(a) - intervals.score(b) for a, b in zip(first, second)])
+    )
+    with pytest.raises(DataError, match="same utterances"):
+        intervals.bootstrap_mean_difference([(first[0], first[1])])
+
+
+def test_lone_speakers_are_told_of_in_a_mean():
+    many, lone = counts(draw(0)), counts(draw(0, n_speakers=1))
+    mixed = intervals.bootstrap_mean([many, lone], n_resamples=50)
+    assert "1 of 2 corpora have fewer than 8 speakers, 1 of them one" in mixed.note
+    none = intervals.bootstrap_mean([lone, lone], n_resamples=50)
+    assert (none.low, none.high) == (None, None)

@@ -11,8 +11,9 @@ from repkit.evaluation.run_files import read_run_files
 from repkit.report import tables
 from repkit.report.maps import _binned, draw_maps
 from repkit.report.projection import choose_points, project
-from repkit.report.render import read_curves, render
+from repkit.report.render import render
 from repkit.report.style import looks
+from repkit.report.training import read_curves
 
 IEMOCAP = {
     "corpus": "iemocap",
@@ -114,41 +115,11 @@ def test_curves_of_jobs_of_unequal_length(fabricate):
     run = fabricate(conditions=(), seeds=(0,), n_speakers=3, views=SMALL, extra=False, epochs=4)
     short = run / "jobs/BL/seed_0/speaker_01/metrics.jsonl"
     short.write_text("\n".join(short.read_text().splitlines()[:2]) + "\n")
-    curves = read_curves(read_run_files(run), "emotion")
+    curves = read_curves(read_run_files(run), "emotion")["train"]
     assert curves["BL"]["train_loss"].shape == (3, 4)
     assert np.isnan(curves["BL"]["train_loss"][1]).tolist() == [False, False, True, True]
     assert curves["BL"]["dev_uar"][0] == pytest.approx([0.3, 0.35, 0.4, 0.45])
-    assert curves["BL"]["selected"].tolist() == [4, 4, 4]
-
-
-def difference(condition, against, role, verdict, low=0.01, high=0.04, p=0.01):
-    return {
-        "condition": condition, "against": against, "role": role, "verdict": verdict, "difference": 0.025, "low": low,
-        "high": high, "p_sign_flip": p, "n_speakers": 10, "note": "",
-    }  # fmt: skip
-
-
-def test_sentences():
-    said = tables.sentence(difference("C", "BL", "baseline", "helps"))
-    assert said == "**C helps** over BL (no vector): +2.5 points of UAR [+1.0, +4.0]."
-    said = tables.sentence(difference("C", "stats", "control", "cannot tell", -0.01, 0.06))
-    assert said == (
-        "Whether **C** helps beyond the control stats **cannot be told at this size**: +2.5 points of UAR [-1.0, +6.0]."
-    )
-    assert "p = 0.08" in tables.sentence(difference("C", "BL", "baseline", "cannot tell", p=0.08))
-    assert "does not help** over" in tables.sentence(difference("C", "BL", "baseline", "does not help", -0.02, 0.005))
-    assert "makes it worse" in tables.sentence(difference("C", "BL", "baseline", "hurts"))
-
-
-def test_conclusions():
-    base = difference("C", "BL", "baseline", "helps")
-    won, open_ = difference("C", "stats", "control", "helps"), difference("C", "untrained", "control", "cannot tell")
-    assert "helps more than its controls (stats)" in tables.conclusion("C", [base, won])
-    assert "not shown to be better than untrained" in tables.conclusion("C", [base, won, open_])
-    assert "says nothing about its training" in tables.conclusion("C", [base])
-    none = difference("C", "BL", "baseline", "cannot tell")
-    assert "is not shown to help over no vector" in tables.conclusion("C", [none, won])
-    assert tables.conclusion("C", [won]) is None
+    assert curves["BL"]["selected"].tolist() == [4, 4]
 
 
 def test_numbers():
