@@ -195,5 +195,19 @@ def _show_results(run: Path) -> None:
         numbers = [f"{100 * value:.1f}" for value in (uar["mean"], uar["min"], uar["max"], score["wa"]["mean"])]
         rows.append((score["condition"], *numbers, interval))
     print_table(("condition", "UAR mean", "min", "max", "WA", "95 % interval (speakers)"), rows)
+    means = [
+        (m["condition"], m["over"].replace("_", " "), len(m["corpora"]), *_percents(m["uar"]))
+        for m in results.get("corpus_means", ())
+        if m["view"] == first and m["checkpoint"] == "selected" and len(m["corpora"]) > 1
+    ]
+    if means:
+        typer.echo("")
+        print_table(("condition", "mean over corpora", "corpora", "UAR", "95 % interval (speakers)"), means)
+        typer.echo("")
     typer.echo(f"protocol  {results['protocol_id']}")
     typer.echo(f"report    {run / 'report.md'}")
+
+
+def _percents(uar: dict[str, Any]) -> tuple[str, str]:
+    interval = "" if uar["low"] is None else f"{100 * uar['low']:.1f} to {100 * uar['high']:.1f}"
+    return f"{100 * uar['mean']:.1f}", interval
