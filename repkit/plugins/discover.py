@@ -20,32 +20,16 @@ GROUPS: dict[str, str] = {
 """Entry-point groups and what a component of each does."""
 
 _BROUGHT = {
-    "repkit-cross-corpus": (
-        "cross_corpus",
-        "leave_one_corpus_out",
-        "parry2019",
-        "parry_lstm",
-        "parry_cnn",
-        "parry_cnn_lstm",
-        "parry2019_union",
-        "corpus_pairs",
-    ),
-    "repkit-dann": (
-        "dann",
-        "dann_attentive",
-        "gao2022",
-        "gao2022_cross",
-        "gao_spectrogram",
-        "cnn_blstm",
-        "domain_adversarial",
-        "centre",
-        "gao2022_multi",
-    ),
-    "repkit-adapters": ("adapters", "gerczuk2021", "emonet", "adapter_resnet", "gerczuk2021_partitions"),
-    "repkit-baselines": ("keesing2020",),
+    "repkit-cross-corpus": "cross_corpus parry2019 leave_one_corpus_out corpus_pairs parry2019_union parry_lstm parry_cnn "
+    "parry_cnn_lstm",
+    "repkit-dann": "dann dann_attentive gao2022 gao2022_cross gao_spectrogram cnn_blstm domain_adversarial centre "
+    "gao2022_multi",
+    "repkit-adapters": "adapters adapters_attentive add_corpus transfer gerczuk2021 emonet adapter_resnet focal "
+    "soft_ordinal gerczuk2021_partitions",
+    "repkit-baselines": "keesing2020",
 }
 
-KNOWN_ELSEWHERE: dict[str, str] = {name: package for package, names in _BROUGHT.items() for name in names}
+KNOWN_ELSEWHERE: dict[str, str] = {name: package for package, names in _BROUGHT.items() for name in names.split()}
 """Components and recipes that another distribution of this project brings when installed; used in messages only."""
 
 

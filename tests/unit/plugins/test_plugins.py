@@ -1,11 +1,12 @@
 """Discovery by metadata, loading by name, blame."""
 
+import tomllib
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from repkit.errors import PluginError, RecipeError
-from repkit.plugins import GROUPS, build_config, components, discover, find, load
+from repkit.plugins import GROUPS, blame, build_config, claimed_twice, components, discover, find, load
 
 
 class Dist:
@@ -70,9 +71,63 @@ def test_an_unknown_name_is_explained():
         find("repkit.objectives", "dann")
 
 
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        (
+            "repkit-cross-corpus",
+            "cross_corpus parry2019 parry_lstm parry_cnn parry_cnn_lstm parry2019_union corpus_pairs",
+        ),
+        ("repkit-dann", "dann gao2022 cnn_blstm domain_adversarial centre gao2022_multi"),
+        ("repkit-adapters", "adapters gerczuk2021 emonet adapter_resnet gerczuk2021_partitions"),
+        ("repkit-baselines", "keesing2020"),
+    ],
+)
+def test_what_this_project_has_elsewhere_is_known_by_its_distribution(package, names, monkeypatch):
+    monkeypatch.setenv("REPKIT_PLUGINS", "none")
+    for name in names.split():
+        with pytest.raises(PluginError, match=f"it comes with {package} "):
+            find("repkit.frontends", name)
+
+
+def test_the_plugins_of_this_project_are_known_whole(repo_root):
+    files = sorted(repo_root.glob("plugins/repkit-*/pyproject.toml"))
+    assert files
+    for file in files:
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        brought = {name for points in project["entry-points"].values() for name in points}
+        known = {name for name, package in discover.KNOWN_ELSEWHERE.items() if package == project["name"]}
+        assert brought - known == set(), project["name"]
+
+
+def test_blame_names_who_brings_a_component_and_never_raises(installed):
+    installed("repkit.models", "strange", "collections:OrderedDict")
+    assert blame("repkit.models", "strange") == "plugin repkit-strange 9.9 (repkit.models: strange)"
+    assert blame("repkit.models", "nobody") == "component nobody (repkit.models)"
+    installed("repkit.models", "attentive_cnn", "collections:OrderedDict")
+    assert blame("repkit.models", "attentive_cnn") == "component attentive_cnn (repkit.models)"
+    assert (
+        blame("repkit.models", "repkit-strange:attentive_cnn")
+        == "plugin repkit-strange 9.9 (repkit.models: attentive_cnn)"
+    )
+
+
+def test_names_claimed_twice_are_found_with_their_owners(installed):
+    assert claimed_twice() == {}
+    installed("repkit.models", "attentive_cnn", "collections:OrderedDict")
+    installed("repkit.objectives", "strange", "collections:OrderedDict")
+    ((key, owners),) = claimed_twice().items()
+    assert key == ("repkit.models", "attentive_cnn")
+    assert [owner.distribution for owner in owners] == ["repkit", "repkit-strange"]
+    assert claimed_twice("repkit.objectives") == {}
+
+
 def test_another_api_major_is_refused(installed):
     installed("repkit.models", "old", f"{__name__}:Old")
-    with pytest.raises(PluginError, match=r"built for API 2.0; this repkit offers 1.0"):
+    with pytest.raises(
+        PluginError,
+        match=r"plugin repkit-strange 9.9 \(repkit.models: old\): built for API 2.0; this repkit offers 1\.",
+    ):
         load("repkit.models", "old")
 
 
