@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from repkit.errors import RecipeError, did_you_mean
+from repkit.errors import PluginError, RecipeError, did_you_mean
 from repkit.plugins import components, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE
 
@@ -30,6 +30,7 @@ def find_recipe(name: str) -> Path:
 
     Raises:
         RecipeError: no such recipe; the message names close ones and the package that may bring it.
+        PluginError: two distributions bring one of that name.
     """
     path = Path(name)
     if name.endswith(".toml") or path.is_file():
@@ -38,11 +39,18 @@ def find_recipe(name: str) -> Path:
                 f"recipe {name}: no such file; give an existing TOML file or a name of `repkit recipes list`"
             )
         return path
-    own = _own_folder() / f"{name}.toml"
-    if own.is_file():
-        return own
     owner, _, plain = name.rpartition(":")  # "distribution:name" chooses between two that claim it
-    if any(c.name == plain and owner in ("", c.distribution) for c in components("repkit.recipes")):
+    own = _own_folder() / f"{plain}.toml"
+    has_own = own.is_file() and owner in ("", "repkit")
+    claims = [c for c in components("repkit.recipes") if c.name == plain and owner in ("", c.distribution)]
+    if has_own and claims:
+        raise PluginError(
+            f"recipe {plain!r} is claimed by repkit and {' and '.join(c.origin for c in claims)}; write "
+            f"'repkit:{plain}' or '{claims[0].distribution}:{plain}' to choose one"
+        )
+    if has_own:
+        return own
+    if claims:
         brought = load("repkit.recipes", name)
         return Path(str(brought() if callable(brought) else brought))
     known = list_recipes()

@@ -175,6 +175,8 @@ class Fixed:
         dev_values: tuple[str, ...] = ("dev", "devel", "development", "valid", "validation", "val")
         test_values: tuple[str, ...] = ("test", "testing")
 
+    covers = "some"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -105,8 +105,7 @@ CASES = [(component, given) for component in OWN for given in SETTINGS.get(compo
 @pytest.mark.filterwarnings("ignore::repkit.errors.RepkitWarning")
 def test_a_component_of_repkit_conforms(component, given, tmp_path):
     settings = given(tmp_path) if callable(given) else given
-    more = {"covers": "some"} if component.name == "fixed" else {}
-    report = check_component(component.group, component.name, settings=settings, **more)
+    report = check_component(component.group, component.name, settings=settings)
     assert report.ok, str(report)
 
 

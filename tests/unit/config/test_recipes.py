@@ -74,7 +74,8 @@ def test_a_recipe_of_another_command_is_refused():
         load_recipe(SerRecipe, "autoencoder")
 
 
-def test_unknown_recipes_are_explained():
+def test_unknown_recipes_are_explained(monkeypatch):
+    monkeypatch.setenv("REPKIT_PLUGINS", "none")
     with pytest.raises(RecipeError, match=r"did you mean 'neumann2019'\?"):
         find_recipe("neuman2019")
     with pytest.raises(RecipeError, match="it comes with repkit-dann"):

@@ -5,6 +5,8 @@ import sys
 import pytest
 
 import repkit.cli
+from repkit.config import find_recipe
+from repkit.errors import PluginError
 from repkit.plugins import doctor
 
 MODEL = """
@@ -257,3 +259,15 @@ def test_the_doctor_says_what_is_wrong(repkit_main, distribution, quick_doctor):
     assert out.splitlines()[-1].endswith(", 2 problems")
     assert "  - plugin stranger 1.2 (repkit.models: gone): no_such_module_anywhere:Thing failed to import" in err
     assert "which repkit does not read; write 'repkit.models' in its pyproject.toml" in err
+
+
+def test_a_recipe_that_a_plugin_claims_besides_repkit_is_an_error_that_names_both(distribution, tmp_path):
+    theirs = tmp_path / "demo.toml"
+    theirs.write_text('name = "demo"\n')
+    distribution("other-plugin", {"repkit.recipes": {"demo": "{module}:DEMO"}}, f"DEMO = {str(theirs)!r}")
+    with pytest.raises(
+        PluginError, match="recipe 'demo' is claimed by repkit and other-plugin 1.2; write 'repkit:demo'"
+    ):
+        find_recipe("demo")
+    assert find_recipe("other-plugin:demo") == theirs
+    assert find_recipe("repkit:demo").read_text().startswith("# repkit train-ser --recipe demo")
