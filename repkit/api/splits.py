@@ -183,9 +183,7 @@ def _dev_utterances(rest: Sequence[Utterance], config: DevConfig, fold_name: str
     return drawn
 
 
-def _dev_speakers_of_corpora(
-    rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str
-) -> set[str]:
+def _dev_speakers_of_corpora(rest: Sequence[Utterance], config: DevConfig, fold_index: int, fold_name: str) -> set[str]:
     """Choose dev speakers of every corpus, so that none is spent on dev and none is missing there.
 
     A corpus of a single speaker stays in train whole, unless all are such.
