@@ -116,9 +116,12 @@ def publish_job_folder(temporary: Path, final: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Delete job folders that a killed process left unfinished."""
+    """Delete the job folders and files that a killed process left unfinished; nobody else may be writing."""
     for folder in root.glob("jobs/*/*/*.tmp.*"):
         shutil.rmtree(folder, ignore_errors=True)
+    for pattern in ("*.tmp.*", "vectors/*.tmp.*", "figures/*.tmp.*"):
+        for file in root.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

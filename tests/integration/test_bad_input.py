@@ -238,7 +238,8 @@ def test_wrong_recipes_tell_all_problems_at_once(here, stage_one):
         (["report", "."], 2, "protocol.json is missing"),
     ],
 )
-def test_wrong_names_are_explained(here, arguments, code, said):
+def test_wrong_names_are_explained(here, arguments, code, said, monkeypatch):
+    monkeypatch.setenv("REPKIT_PLUGINS", "none")
     done = cli(*arguments)
     assert (done.code, said in done.err) == (code, True), done.err
     assert files_of(here) == ["tiny.toml"]

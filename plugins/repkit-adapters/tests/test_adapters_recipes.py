@@ -11,6 +11,7 @@ from repkit_adapters.partitions import GerczukPartitions
 from repkit.config import SerRecipe, load_recipe
 
 PATHS = {
+    "add_corpus": recipes.ADD_CORPUS,
     "adapters": recipes.ADAPTERS,
     "adapters_attentive": recipes.ADAPTERS_ATTENTIVE,
     "gerczuk2021": recipes.GERCZUK2021,

@@ -72,3 +72,21 @@ def test_the_environment_names_versions_but_no_place(tmp_path):
     found = environment()
     assert found["packages"]["torch"].startswith("2.")
     assert str(tmp_path.home()) not in str(found)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    job = tmp_path / "jobs" / "BL" / "seed_0"
+    for left in (job / "fold.tmp.12", tmp_path / "vectors", tmp_path / "figures"):
+        left.mkdir(parents=True)
+    (job / "fold.tmp.12" / "split.json").write_text("{")
+    kept = [tmp_path / "status.json", tmp_path / "vectors" / "ae.safetensors"]
+    stray = [
+        tmp_path / "status.tmp.12-0.json",
+        tmp_path / "vectors" / "ae.tmp.12-7.safetensors",
+        tmp_path / "figures" / "a.tmp.1-2.png",
+    ]
+    for file in (*kept, *stray):
+        file.write_text("x")
+    sweep(tmp_path)
+    assert not any(file.exists() for file in (job / "fold.tmp.12", *stray))
+    assert all(file.exists() for file in kept)
