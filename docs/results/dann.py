@@ -99,18 +99,19 @@ def claims(runs: dict[str, dict[str, Any]]) -> list[str]:
 def page(data: str, work: Path, given: list[common.Step]) -> str:
     """Return the whole page."""
     folders = [common.finished(work, step) for step in given]
-    if None in folders:
-        raise SystemExit("not all runs are finished; run the script without --page-only")
-    runs = {view: common.read(folder, "results.json") for view, folder in zip(VIEWS, folders)}  # type: ignore[arg-type]
+    done = {view: folder for view, folder in zip(VIEWS, folders) if folder is not None}
+    if not done:
+        raise SystemExit("no run is finished; run the script without --page-only")
+    runs = {view: common.read(folder, "results.json") for view, folder in done.items()}
     parts = [(HERE / "dann_intro.md").read_text(encoding="utf-8").rstrip()]
-    for view, folder in zip(VIEWS, folders):
+    for view, folder in done.items():
         parts += [
             f"## {view.capitalize()}\n\nUAR in percent on the corpus left out, protocol `{runs[view]['protocol_id']}`.",
             common.corpus_table(runs[view], view, CORPORA, True),
             f"### What training hides, {view}\n\nBalanced accuracy of the domain heads in the last epoch, percent, chance in brackets: mean "
             "over folds and seeds, in training batches.",
-            domain_table(folder),  # type: ignore[arg-type]
-            warnings(folder),  # type: ignore[arg-type]
+            domain_table(folder),
+            warnings(folder),
             "Linear probe of the last hidden layer on speakers never trained on, UAR in percent; `held_out` is whether speech is of the "
             "corpus left out.",
             common.probe_table(runs[view], ("held_out", "gender", view)),
@@ -121,8 +122,8 @@ def page(data: str, work: Path, given: list[common.Step]) -> str:
         "## Claims\n\nDifferences of the mean over the four corpora, points of UAR with the 95 % interval of a bootstrap over speakers.",
         "\n".join(claims(runs)),
         "## Commands",
-        common.commands_block(given, data).replace(str(HERE), "docs/results"),
-        common.how(folders),  # type: ignore[arg-type]
+        common.commands_block(given[: len(done)], data).replace(str(HERE), "docs/results"),
+        common.how(list(done.values())),
         "This page was written by `python docs/results/dann.py --data DATA --work WORK`.",
     ]
     return "\n\n".join(parts) + "\n"
