@@ -38,8 +38,8 @@ def differences(results: dict[str, Any]) -> str:
             [
                 d["corpus"],
                 common.points(d),
-                f"{test['only_first']} / {test['only_second']}",
-                f"{test['p']:.3f}",
+                f"{test['only_condition']} / {test['only_reference']}",
+                "< 0.001" if test["p"] < 0.001 else f"{test['p']:.3f}",
                 test["mark"] or "o",
             ]
         )

@@ -87,7 +87,7 @@ def corpus_table(results: dict[str, Any], view: str, names: tuple[str, ...], hel
     cells = {(r["condition"], r["corpus"]): r for r in of(results["corpora"], view) if r["held_out"] is held_out}
     over = "held_out" if held_out else "trained_on"
     means = {r["condition"]: r for r in of(results["corpus_means"], view) if r["over"] in (over, "all")}
-    chance = next(iter(cells.values()))["chance"]
+    chance = {name: next(r["chance"] for (_, c), r in cells.items() if c == name) for _, name in cells}
     rows = []
     for condition in dict.fromkeys(c for c, _ in cells):
         mean = means[condition]["uar"]
@@ -102,7 +102,8 @@ def corpus_table(results: dict[str, Any], view: str, names: tuple[str, ...], hel
             ]
         )
     columns = [name for name in names if any(name == c for _, c in cells)]
-    note = f"Chance is {100 * chance:.1f} for every corpus that has all classes. sd: of the mean over seeds."
+    listed = ", ".join(f"{name} {100 * chance[name]:.1f}" for name in columns)
+    note = f"Chance: {listed}. sd: of the mean over seeds."
     return table(["condition", *columns, "mean", "sd"], rows) + "\n\n" + note
 
 
