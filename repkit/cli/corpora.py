@@ -65,7 +65,7 @@ def check(
     from rich.progress import Progress
 
     from repkit.audio.inspect import check_corpus
-    from repkit.training.executors import default_workers
+    from repkit.runs.executors import default_workers
 
     n_bad = 0
     for name, opened in parse_corpora(corpus, settings=corpus_set).items():

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from repkit.cli.shared import console
-from repkit.training.executors import Event
+from repkit.runs.executors import Event
 
 
 class JobTable:

@@ -216,7 +216,7 @@ def _show_rest(paper: Any, records: list[dict[str, Any]], states: tuple[str, ...
 def _show_plan(request: Any) -> None:
     """Print every run with its jobs and hours, every cell it gives, and what is missing for the others."""
     from repkit.errors import RepkitError
-    from repkit.training.executors import prepare_process
+    from repkit.runs.executors import prepare_process
     from repkit.workflows.reproduce import blank_record, known_runs
     from repkit.workflows.reproduce_cells import plan_cells, units_of
     from repkit.workflows.reproduce_runs import expected

@@ -81,7 +81,7 @@ def execute(
 ) -> None:
     """Train and score with a table of the jobs on the screen, then show the scores."""
     from repkit.cli.job_table import JobTable, showing
-    from repkit.training.executors import Event
+    from repkit.runs.executors import Event
     from repkit.training.phases import total_epochs
     from repkit.workflows.train_ser import train_ser as work
 
@@ -172,7 +172,7 @@ def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> N
 def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None) -> None:
     from rich.table import Table
 
-    from repkit.training.executors import default_workers, prepare_process
+    from repkit.runs.executors import default_workers, prepare_process
     from repkit.workflows.ser_plan import make_plan
     from repkit.workflows.train_ser import estimate_seconds
 

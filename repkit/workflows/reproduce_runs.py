@@ -283,7 +283,7 @@ def expected(
     Raises:
         RepkitError: the run cannot be planned.
     """
-    from repkit.training.executors import default_workers
+    from repkit.runs.executors import default_workers
     from repkit.workflows.train_ser import estimate_seconds
 
     recipe = unit_recipe(unit, cells, request, {})

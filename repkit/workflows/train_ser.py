@@ -21,9 +21,9 @@ from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
+from repkit.runs.executors import Event, default_workers, run_jobs
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS, Choice
-from repkit.training.executors import Event, default_workers, run_jobs
 from repkit.workflows.ser_conditions import ResolvedCondition
 from repkit.workflows.ser_data import (
     attributes,

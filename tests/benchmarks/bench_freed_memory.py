@@ -1,4 +1,4 @@
-"""Time training steps with and without `repkit.training.executors.keep_freed_memory`, one process after the other.
+"""Time training steps with and without `repkit.runs.executors.keep_freed_memory`, one process after the other.
 
     python tests/benchmarks/bench_freed_memory.py --model attentive_cnn --model aldeneh_cnn --model latif_cnn_lstm --rounds 4
 
@@ -24,7 +24,7 @@ def measure(name: str, keep: bool) -> float:
     """Return the CPU milliseconds of a training step on random frames."""
     from repkit.api import Batch, TaskSpec
     from repkit.plugins import load
-    from repkit.training.executors import keep_freed_memory
+    from repkit.runs.executors import keep_freed_memory
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

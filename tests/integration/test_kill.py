@@ -231,7 +231,7 @@ def test_two_processes_are_stopped_with_their_parent_and_compute_what_one_does(
 POOL = """\
 import sys, time
 from pathlib import Path
-from repkit.training.executors import run_jobs
+from repkit.runs.executors import run_jobs
 
 
 def sleep(context, job, on_epoch):

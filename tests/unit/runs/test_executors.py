@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from repkit.errors import DataError, RepkitError
-from repkit.training.executors import run_jobs
+from repkit.runs.executors import run_jobs
 
 
 def square(context, job, on_epoch):
