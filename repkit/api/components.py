@@ -133,10 +133,18 @@ MODEL_CAPABILITIES: Mapping[str, str] = {
     "segments": "needs items of fixed length (TaskSpec.n_frames); the recipe must have a [segments] table",
     "per_corpus": "keeps parts of its own for every corpus of TaskSpec.corpora and reads Batch.corpora",
     "routes": "can take the parts of a view instead of those of the corpus (Batch.route)",
+    "batched": "where Batch.dense is set, shapes follow from shapes alone; random numbers come from repkit.api.Dropout; no buffer "
+    "is changed: many models of one shape can then be trained as one program",
     "estimator": "is fitted in one go on utterance vectors, without gradients, epochs or objectives; reads no frames",
     "padding_sensitive": "published behaviour under which padding changes the result; the report says so",
 }
 """What a model may declare in ``capabilities``, and what each means to the engine and the conformance kit."""
+
+OBJECTIVE_CAPABILITIES: Mapping[str, str] = {
+    "batched": "tensor operations alone, none of update, measure and domains; progress may be a tensor; an item without any "
+    "label changes nothing: many models of one shape can then be trained as one program",
+}
+"""What an objective may declare in ``capabilities``."""
 
 DOMAINS = ("speaker", "corpus", "language", "gender")
 """What an objective may ask to be told apart."""
@@ -145,8 +153,9 @@ DOMAINS = ("speaker", "corpus", "language", "gender")
 class Objective(Protocol):
     """A stage-two loss (group ``repkit.objectives``), a `torch.nn.Module` built as ``Class(config, task)``.
 
-    Its parameters are trained with the model's. Optional methods:
+    Its parameters are trained with the model's. Optional attributes and methods:
 
+    - ``capabilities``: a frozenset of `OBJECTIVE_CAPABILITIES`;
     - ``domains(config)``, a static or class method: the `DOMAINS` whose classes must stand in ``batch.domains``;
     - ``measure(outputs, batch, progress)``: named figures (numbers or 0-d tensors) for the log, averaged over an epoch,
       never minimised; called without gradient;
@@ -182,6 +191,7 @@ class EvaluationProtocol(Protocol):
 __all__ = [
     "DOMAINS",
     "MODEL_CAPABILITIES",
+    "OBJECTIVE_CAPABILITIES",
     "Audio",
     "Corpus",
     "Encoder",

@@ -131,6 +131,8 @@ class Batch:
         corpora: (B,) int64 index into `TaskSpec.corpora`, or None.
         route: None (each item goes through the parts of its own corpus) or a view whose parts, common to all corpora,
             a model that can do so takes instead.
+        dense: whether the shapes of all that a model computes must follow from the shapes of the batch, as on a GPU and
+            among siblings (capability ``batched``): no boolean index, no ``.item()``. Padding may then be multiplied too.
     """
 
     ids: list[str]
@@ -144,6 +146,7 @@ class Batch:
     weights: torch.Tensor | None = None
     corpora: torch.Tensor | None = None
     route: str | None = None
+    dense: bool = False
 
     @property
     def mask(self) -> torch.Tensor:

@@ -14,6 +14,9 @@ from rich.table import Table
 from repkit.cli.shared import console
 from repkit.runs.executors import Event
 
+_SHOWN = 8
+"""Running jobs named in a row; many share one program on a GPU."""
+
 
 class JobTable:
     """Jobs done, running epochs, mean dev UAR and time left, one row per condition."""
@@ -64,11 +67,12 @@ class JobTable:
         for name in ("condition", "jobs", "running (fold, seed, epoch)", "mean dev UAR"):
             table.add_column(name)
         for condition, total in self.totals.items():
-            running = ", ".join(
+            now = [
                 f"{job.fold} s{job.seed} {epoch}/{self.epochs[job.condition]}"
                 for job, epoch in self.running.values()
                 if job.condition == condition
-            )
+            ]
+            running = ", ".join(now[:_SHOWN]) + (f" and {len(now) - _SHOWN} more" if len(now) > _SHOWN else "")
             dev = self.dev[condition]
             mean = f"{100 * sum(dev) / len(dev):.1f}" if dev else ""
             failed = f" ({self.failed[condition]} failed)" if self.failed[condition] else ""

@@ -42,6 +42,18 @@ def train_ser(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
     ] = None,
+    executor: Annotated[
+        Literal["auto", "processes", "batched", "dask"],
+        typer.Option(
+            help="processes: one job each; batched: jobs of equal shape as one program, for GPUs; dask: several machines; "
+            "auto: batched on a GPU, else processes."
+        ),
+    ] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    at_once: Annotated[int, typer.Option(min=1, help="batched: most trainings in one program.")] = 64,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
+    ] = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
@@ -68,7 +80,9 @@ def train_ser(
     if dry_run:
         _show_plan(resolved, corpora, workers)
         return
-    execute(resolved, corpora, find_recipe(recipe).read_text(encoding="utf-8"), runs, workers, on_bad_audio)
+    where = {"executor": executor, "device": device, "at_once": at_once, "scheduler": scheduler}
+    text = find_recipe(recipe).read_text(encoding="utf-8")
+    execute(resolved, corpora, text, runs, workers, on_bad_audio, **where)
 
 
 def execute(
@@ -78,6 +92,7 @@ def execute(
     runs: Path,
     workers: int | None,
     on_bad_audio: str = "stop",
+    **where: Any,
 ) -> None:
     """Train and score with a table of the jobs on the screen, then show the scores."""
     from repkit.cli.job_table import JobTable, showing
@@ -108,6 +123,7 @@ def execute(
             on_frames=on_frames,
             on_start=on_start,
             on_event=lambda event: table[0](event),
+            **where,
         )
     _show_results(run)
 

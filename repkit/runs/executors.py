@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import threading
-import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any, Literal, Protocol
 
-from repkit.errors import RepkitError
+from repkit.errors import RepkitError, UsageError, did_you_mean
+from repkit.runs.worker_start import enter_worker, start_workers, stop_workers
 
 
 class JobFunction(Protocol):
@@ -44,6 +42,70 @@ class Event:
     job: Hashable
     worker: int
     value: Any = None
+
+
+class Executor(Protocol):
+    """What runs a list of jobs somewhere and returns when all are done; `processes` and `open_executor` make one."""
+
+    def __call__(
+        self, function: JobFunction, context: Any, jobs: Sequence[Hashable], on_event: Callable[[Event], None]
+    ) -> None:
+        """Run every job; see `run_jobs` for the arguments and for what a failed job does."""
+        ...
+
+
+def processes(n_workers: int) -> Executor:
+    """Return the executor of this machine: `run_jobs` with so many processes.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    _check_workers(n_workers)
+
+    def execute(
+        function: JobFunction, context: Any, jobs: Sequence[Hashable], on_event: Callable[[Event], None]
+    ) -> None:
+        run_jobs(function, context, jobs, n_workers, on_event)
+
+    return execute
+
+
+EXECUTORS = ("processes", "dask")
+"""Names that `open_executor` knows."""
+
+
+def open_executor(name: str, workers: int, scheduler: str | None = None) -> Executor:
+    """Return an executor by its name.
+
+    Args:
+        name: ``processes`` (this machine) or ``dask`` (dask.distributed: several machines).
+        workers: processes on this machine; dask uses it only without a scheduler, for a cluster of its own.
+        scheduler: for dask, address (``tcp://host:8786``) or path of the scheduler file; None for a local cluster.
+
+    Raises:
+        UsageError: unknown name, fewer than one worker, a scheduler where there can be none, or dask.distributed is not
+            installed.
+    """
+    if name not in EXECUTORS:
+        raise UsageError(
+            f"executor: {name!r}; one of {', '.join(EXECUTORS)} was expected{did_you_mean(name, EXECUTORS)}; name one"
+        )
+    _check_workers(workers)
+    if name == "processes":
+        if scheduler is not None:
+            raise UsageError(
+                f"executor processes: scheduler {scheduler!r} given; processes of this machine have no scheduler; "
+                "leave it out or choose the executor dask"
+            )
+        return processes(workers)
+    from repkit.runs.dask_executor import on_dask
+
+    return on_dask(scheduler, workers)
+
+
+def _check_workers(n_workers: int) -> None:
+    if n_workers < 1:
+        raise UsageError(f"workers: {n_workers}; at least 1 was expected; give the number of processes")
 
 
 def prepare_process() -> None:
@@ -117,8 +179,11 @@ def _run_here(function: JobFunction, context: Any, jobs: Sequence[Hashable], on_
         on_event(Event("done", job, 0, summary))
 
 
-def _work(number: int, function: JobFunction, context: Any, todo: Any, events: Any) -> None:
+def _work(
+    number: int, environment: Mapping[str, str], function: JobFunction, context: Any, todo: Any, events: Any
+) -> None:
     """Take jobs until there are none."""
+    enter_worker(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_process()
 
@@ -148,16 +213,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which the parent answers for all; one that comes meanwhile is kept for it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _run_in_processes(
     function: JobFunction, context: Any, jobs: Sequence[Hashable], n_workers: int, on_event: Callable[[Event], None]
 ) -> None:
@@ -167,22 +222,14 @@ def _run_in_processes(
     todo, events = spawn.Queue(), spawn.Queue()
     for job in [*jobs, *([None] * n_workers)]:
         todo.put(job)
-    # set before the processes start, because thread pools are sized when the libraries load
-    saved = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(saved, "1"))
-    workers = [
-        spawn.Process(target=_work, args=(number, function, context, todo, events), daemon=True)
-        for number in range(n_workers)
-    ]
+    workers: list[Any] = []
     try:
-        with _interrupts_held_back():
-            for worker in workers:
-                worker.start()
+        workers = start_workers(
+            n_workers, getattr(function, "__module__", "__main__"), _work, (function, context, todo, events)
+        )
         _watch(workers, todo, events, len(jobs), on_event)
     finally:
-        for name, value in saved.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-        _stop(workers)
+        stop_workers(workers)
         todo.cancel_join_thread()  # else this process would wait at its end until someone takes the jobs that are left
 
 
@@ -235,18 +282,3 @@ def _find_dead(workers: list[Any], running: dict[int, Hashable]) -> None:
                 f"{'while running ' + str(job) if job is not None else 'before its first job'}; expected it to finish; "
                 "often the memory is exhausted: use fewer --workers; start the same command again, finished jobs are kept"
             )
-
-
-def _stop(workers: list[Any]) -> None:
-    deadline = time.monotonic() + 5
-    for worker in workers:
-        if worker.pid is None:
-            continue
-        worker.join(timeout=0.2)
-        if worker.exitcode is None:
-            worker.terminate()
-    for worker in workers:
-        if worker.pid is not None:
-            worker.join(timeout=max(0.1, deadline - time.monotonic()))
-            if worker.exitcode is None:
-                worker.kill()

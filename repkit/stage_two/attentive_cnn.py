@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from repkit import api
+from repkit.api.dropout import Dropout
 from repkit.stage_two.attentive_pooling import AttentivePooling
 from repkit.stage_two.corpus_parts import CorpusAdapters, CorpusHeads
 
@@ -27,7 +28,7 @@ class AttentiveCnn(nn.Module):
     12 250 with one of 1024.
     """
 
-    capabilities = frozenset({"vectors", "states"})
+    capabilities = frozenset({"vectors", "states", "batched"})
 
     class Config(api.Config):
         """Settings; the defaults are the paper's."""
@@ -54,7 +55,8 @@ class AttentiveCnn(nn.Module):
     @classmethod
     def capabilities_for(cls, config: Config) -> frozenset[str]:
         """Return the capabilities under these settings."""
-        own = cls.capabilities | ({"per_corpus"} if config.adapters else set())
+        # every utterance goes through the adapter of its corpus, which is an index that siblings cannot share
+        own = cls.capabilities - {"batched"} | {"per_corpus"} if config.adapters else cls.capabilities
         return own | ({"padding_sensitive"} if config.padding == "paper" else set())
 
     def __init__(self, config: Config, task: api.TaskSpec) -> None:
@@ -71,7 +73,7 @@ class AttentiveCnn(nn.Module):
         self.states = nn.Linear(task.state_dim, config.state_projection) if fusion == "early" else None
         self.conv = nn.Conv1d(channels, config.n_filters, config.kernel_frames, stride=config.stride_frames)
         self.attention = AttentivePooling(config.n_filters)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         joined = config.n_filters + (task.vector_dim if fusion == "late" else 0)
         self.adapters = CorpusAdapters(tuple(task.corpora), channels, config.n_filters) if config.adapters else None
         self.heads: nn.Module
@@ -112,7 +114,8 @@ class AttentiveCnn(nn.Module):
         if self.states is not None:
             frames = torch.cat([frames, self._states_in_time(batch)], dim=2)
         corpora = batch.corpora if self.adapters is not None else None
-        pooled, mask = self._convolve_and_pool(frames, batch.lengths, corpora)  # (B, P, filters), (B, P)
+        convolve = self._convolve_all if batch.dense else self._convolve_and_pool
+        pooled, mask = convolve(frames, batch.lengths, corpora)  # (B, P, filters), (B, P)
         shared = self.attention(pooled, mask)  # (B, filters)
         if self.config.fusion == "late":
             shared = torch.cat([shared, batch.vectors.to(shared.dtype)], dim=1)  # (B, filters + D)
@@ -162,6 +165,29 @@ class AttentiveCnn(nn.Module):
         pooled = maxima.new_zeros(*wanted.shape, config.n_filters)
         pooled[wanted] = maxima
         return pooled, None if paper else wanted
+
+    def _convolve_all(
+        self, frames: torch.Tensor, lengths: torch.Tensor, corpora: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what `_convolve_and_pool` returns, by shapes alone: padding is multiplied and thrown away."""
+        config = self.config
+        paper = config.padding == "paper"
+        longest = config.paper_frames if paper else frames.shape[1]
+        windows = max(1, (longest - config.kernel_frames) // config.stride_frames + 1)
+        n_positions = max(1, windows // config.pool_size if paper else -(-windows // config.pool_size))
+        n_frames = (n_positions * config.pool_size - 1) * config.stride_frames + config.kernel_frames
+        frames = F.pad(frames, (0, 0, 0, max(0, n_frames - frames.shape[1])))[:, :n_frames]
+        cut = frames.unfold(1, config.kernel_frames, config.stride_frames)  # (B, P * pool, F, kernel), a view
+        responses = F.linear(cut.flatten(2), self.conv.weight.flatten(1), self.conv.bias)  # (B, P * pool, filters)
+        if corpora is not None:
+            responses = responses + self.adapters(cut[..., config.kernel_frames // 2], corpora)
+        wanted = None
+        if not paper:
+            steps = torch.arange(n_positions * config.pool_size, device=frames.device)
+            responses = responses * (steps < self._n_windows(lengths)[:, None])[..., None]
+            wanted = torch.arange(n_positions, device=frames.device) < self.n_positions(lengths)[:, None]
+        pooled = F.relu(responses.unflatten(1, (n_positions, config.pool_size)).amax(dim=2))
+        return pooled if wanted is None else pooled * wanted[..., None], wanted
 
     def _states_in_time(self, batch: api.Batch) -> torch.Tensor:
         """Project states (B, T2, D) and repeat them to the frame rate, (B, T, P); both cover the same speech."""

@@ -19,6 +19,8 @@ class MultiView(nn.Module):
     Paper: Neumann & Vu, ICASSP 2019, alpha = beta = 0.2. Differs: missing labels masked (MSP-IMPROV has NaN ratings).
     """
 
+    capabilities = frozenset({"batched"})
+
     class Config(api.Config):
         """Weights of the dimensional views."""
 

@@ -6,7 +6,7 @@ Nothing is read inside the training loop: frames lie end to end in one tensor, b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,7 +19,7 @@ class RaggedTensor:
 
     Attributes:
         values: (N, F), N the sum of all lengths.
-        offsets: (n + 1,) int64, sequence i is ``values[offsets[i]:offsets[i + 1]]``.
+        offsets: (n + 1,) int64 in this machine's memory, sequence i is ``values[offsets[i]:offsets[i + 1]]``.
     """
 
     values: torch.Tensor
@@ -41,16 +41,28 @@ class RaggedTensor:
             most: steps to take at most; all by default.
             n_steps: T; by default the longest of the batch.
         """
-        starts = self.offsets[indices]
-        lengths = self.lengths[indices]
+        starts, lengths = self.spans(indices, first, most)
+        device = self.values.device
+        steps = torch.arange(n_steps or int(lengths.max()), device=device)
+        starts, lengths = starts.to(device), lengths.to(device)
+        mask = steps[None, :] < lengths[:, None]
+        rows = starts[:, None] + torch.minimum(steps[None, :], lengths[:, None] - 1)
+        return self.values[rows].float(), lengths, mask
+
+    def spans(
+        self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows at which the parts of `padded` start and their lengths, both (B,) int64."""
+        starts, lengths = self.offsets[indices], self.lengths[indices]
         if first is not None:
             starts, lengths = starts + first, lengths - first
         if most is not None:
             lengths = lengths.clamp(max=most)
-        steps = torch.arange(n_steps or int(lengths.max()))
-        mask = steps[None, :] < lengths[:, None]
-        rows = starts[:, None] + torch.minimum(steps[None, :], lengths[:, None] - 1)
-        return self.values[rows].float(), lengths, mask
+        return starts, lengths
+
+    def to(self, device: torch.device) -> RaggedTensor:
+        """Return the sequences with their values on a device; offsets stay, so that lengths are known without asking it."""
+        return RaggedTensor(self.values.to(device), self.offsets)
 
 
 @dataclass(slots=True)
@@ -67,9 +79,13 @@ class Standardisation:
     scale: torch.Tensor
     group: torch.Tensor
 
+    def to(self, device: torch.device) -> Standardisation:
+        """Return it with mean and scale on a device."""
+        return Standardisation(self.mean.to(device), self.scale.to(device), self.group)
+
     def __call__(self, values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """Standardise (B, T, F) or (B, D) values of the utterances at indices."""
-        groups = self.group[indices]
+        groups = self.group[indices].to(self.mean.device)
         mean, scale = self.mean[groups], self.scale[groups]
         if values.ndim == 3:
             mean, scale = mean[:, None, :], scale[:, None, :]
@@ -132,6 +148,15 @@ class TrainingData:
     corpora: torch.Tensor | None = None
     segments: Segments | None = None
 
+    def to(self, device: torch.device) -> TrainingData:
+        """Return the data with frames, vectors and states on a device; what decides about batches stays here."""
+        return replace(
+            self,
+            frames=self.frames.to(device),
+            vectors=None if self.vectors is None else self.vectors.to(device),
+            states=None if self.states is None else self.states.to(device),
+        )
+
     def share_memory(self) -> TrainingData:
         """Move every tensor to shared memory, so that worker processes read one copy."""
         tensors = [self.frames.values, self.frames.offsets, *self.targets.values()]
@@ -185,17 +210,9 @@ class FoldData:
             views: views whose targets are shown; all by default.
         """
         data = self.data
-        if data.segments is not None:
-            indices, first = data.segments.utterance[items], data.segments.first[items]
-            n_frames = data.segments.n_frames
-            frames, lengths, mask = data.frames.padded(indices, first, n_frames, n_frames)
-        elif crop is not None:
-            indices = items
-            first = _crop_places(data.frames.lengths[indices], crop, draw)
-            frames, lengths, mask = data.frames.padded(indices, first, crop)
-        else:
-            indices = items
-            frames, lengths, mask = data.frames.padded(indices)
+        device = data.frames.values.device
+        indices, first, most, n_steps = self.places(items, crop, draw)
+        frames, lengths, mask = data.frames.padded(indices, first, most, n_steps)
         if self.standardise_frames is not None:
             frames = self.standardise_frames(frames, indices)
         frames = frames * mask[..., None]
@@ -210,30 +227,60 @@ class FoldData:
             ids=[data.ids[i] for i in indices.tolist()],
             frames=frames,
             lengths=lengths,
-            targets={
-                view: self._shown(target[indices], indices, view in views or not views)
-                for view, target in data.targets.items()
-            },
+            targets={view: target.to(device) for view, target in self.targets_of(indices, views).items()},
             vectors=vectors,
             states=states,
             state_lengths=state_lengths,
-            domains={name: domain[indices] for name, domain in self.domains.items()},
-            weights=None if self.weights is None else self.weights[indices],
-            corpora=None if data.corpora is None else data.corpora[indices],
+            domains={name: domain[indices].to(device) for name, domain in self.domains.items()},
+            weights=None if self.weights is None else self.weights[indices].to(device),
+            corpora=None if data.corpora is None else data.corpora[indices].to(device),
             route=route,
+            dense=device.type != "cpu",
         )
+
+    def places(
+        self, items: torch.Tensor, crop: int | None = None, draw: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, int | None, int]:
+        """Return what `RaggedTensor.padded` takes of some items: utterances, first frames, most frames, T (0: the longest)."""
+        segments = self.data.segments
+        if segments is not None:
+            return segments.utterance[items], segments.first[items], segments.n_frames, segments.n_frames
+        if crop is not None:
+            return items, _crop_places(self.data.frames.lengths[items], crop, draw), crop, 0
+        return items, None, None, 0
 
     def vectors_of(self, indices: torch.Tensor) -> torch.Tensor | None:
         """Return the standardised vectors (B, D) of some utterances, None where the run has none."""
         if self.data.vectors is None:
             return None
-        vectors = self.data.vectors[indices].float()
+        vectors = self.data.vectors[indices.to(self.data.vectors.device)].float()
         return vectors if self.standardise_vectors is None else self.standardise_vectors(vectors, indices)
 
-    def _shown(self, target: torch.Tensor, indices: torch.Tensor, wanted: bool) -> torch.Tensor:
-        if not wanted:
-            return torch.full_like(target, MISSING)
-        return target if self.stripped is None else target.masked_fill(self.stripped[indices], MISSING)
+    def targets_of(self, indices: torch.Tensor, views: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+        """Return the targets (B,) of each view, `MISSING` in views other than these (none given: all are shown)."""
+        found = {}
+        for view, target in self.data.targets.items():
+            shown = target[indices]
+            if views and view not in views:
+                shown = torch.full_like(shown, MISSING)
+            elif self.stripped is not None:
+                shown = shown.masked_fill(self.stripped[indices], MISSING)
+            found[view] = shown
+        return found
+
+    def to(self, device: torch.device, data: TrainingData | None = None) -> FoldData:
+        """Return the fold on a device, where its data lie already if given."""
+        if device == self.data.frames.values.device:
+            return self
+        parts = (self.standardise_frames, self.standardise_vectors, self.standardise_states)
+        frames, vectors, states = (None if part is None else part.to(device) for part in parts)
+        return replace(
+            self,
+            data=data or self.data.to(device),
+            standardise_frames=frames,
+            standardise_vectors=vectors,
+            standardise_states=states,
+        )
 
     def items_of(self, utterances: torch.Tensor) -> torch.Tensor:
         """Return the items of some utterances, in their order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,3 +62,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return "bf16" if has_amx() else "fp32"
     return "fp32"
+
+
+def in_precision(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """Return the context of a forward pass: matrix products in bf16, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from torch import nn
 from repkit.api import MISSING
 from repkit.config.schema import PhaseTable, SerRecipe, TrainingTable
 from repkit.errors import DataError, PluginError, RecipeError, SpeakerLeakError
+from repkit.training.course import Fitted, Objectives, Scores, State, Training
 from repkit.training.data import FoldData
-from repkit.training.loop import Fitted, Objectives, Scores, fit
+from repkit.training.loop import CPU, fit
 
-State = dict[str, torch.Tensor]
+Trainings = Generator[Training, Fitted, Fitted]
+"""Hands out one training after the other, each after it was told the end of the one before; returns the end of all."""
 
 
 def total_epochs(recipe: SerRecipe, corpora: Sequence[str]) -> int:
@@ -59,7 +61,23 @@ def class_weights(kind: str, target: torch.Tensor, train: torch.Tensor, corpora:
     return weights
 
 
-def run_phases(
+def run_phases(trainings: Trainings, on_epoch: Callable[[int], None], device: torch.device = CPU) -> Fitted:
+    """Train through all phases, one after the other, in this process.
+
+    Args:
+        trainings: see `phase_trainings`.
+        on_epoch: told the running number of the epoch.
+        device: where the trainings' data lie.
+    """
+    try:
+        training = next(trainings)
+        while True:
+            training = trainings.send(fit(training, on_epoch, device))
+    except StopIteration as end:
+        return end.value
+
+
+def phase_trainings(
     model: nn.Module,
     objectives: Objectives,
     data: FoldData,
@@ -67,14 +85,13 @@ def run_phases(
     recipe: SerRecipe,
     seed: int,
     score: Callable[[Mapping[str, torch.Tensor], torch.Tensor], Scores],
-    on_epoch: Callable[[int], None],
     *,
     corpora: Sequence[str] = (),
     crops: Mapping[float, int] | None = None,
     names: Mapping[str, object] | None = None,
     speakers: Mapping[str, str | None] | None = None,
-) -> Fitted:
-    """Train a model through all phases of its recipe.
+) -> Trainings:
+    """Hand out the trainings of all phases of a recipe.
 
     Each training starts from the weights its predecessor selected on dev. A phase with ``each = "corpus"`` starts every
     corpus from the same weights; where the corpora change tensors in common (fine-tuning, scratch) each keeps weights of
@@ -88,7 +105,6 @@ def run_phases(
         recipe: the condition's recipe.
         seed: of the job.
         score: see `fit`.
-        on_epoch: told the running number of the epoch.
         corpora: names, in the order of ``data.data.corpora``.
         crops: frames of each ``crop_s``.
         names: what ``{seed}``, ``{fold}`` and ``{condition}`` stand for in the path of initial weights.
@@ -123,7 +139,7 @@ def run_phases(
             if phase.copy_from is not None:
                 for name in chosen:
                     _copy_parts(model, phase.copy_from, name)
-            fitted = fit(
+            fitted = yield Training(
                 model,
                 objectives,
                 _weighted(data, table, phase, train),
@@ -132,7 +148,6 @@ def run_phases(
                 table,
                 seed,
                 score,
-                on_epoch,
                 phase=phase if phase.each == "once" else phase.model_copy(update={"name": f"{phase.name}.{chosen[0]}"}),
                 unlabelled=parts.get("unlabelled"),
                 crop=None if table.crop_s is None else (crops or {})[table.crop_s],

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,58 +13,51 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from repkit.api import MISSING, Batch, Fold, Outputs, TaskSpec
+from repkit.api import MISSING
 from repkit.config.schema import SerRecipe
-from repkit.errors import DataError, PluginError, RepkitError
-from repkit.evaluation.metrics import uar, wa
+from repkit.errors import DataError, PluginError
+from repkit.evaluation.metrics import uar, uar_of, wa_of
 from repkit.evaluation.predictions import prediction_table, write_predictions
-from repkit.features.normalise import fit_normaliser
-from repkit.features.ragged import Ragged
-from repkit.plugins import blame, build_config, load
+from repkit.plugins import blame
 from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
-from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
+from repkit.training.course import Fitted, NotFiniteError, Scores
+from repkit.training.data import FoldData, TrainingData
 from repkit.training.estimators import Choice, choose_on_test, fit_estimator
-from repkit.training.loop import Fitted, NotFiniteError, predict
-from repkit.training.phases import run_phases
-from repkit.workflows.ser_conditions import capabilities_of
+from repkit.training.loop import predict
+from repkit.training.phases import Trainings, phase_trainings, run_phases
+from repkit.workflows.ser_context import SerContext, fold_of, is_estimator, prepare_fold
 from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
+from repkit.workflows.ser_models import (
+    blaming,
+    build_model,
+    build_objectives,
+    check_objectives,
+    first_outputs,
+    task_of,
+)
 from repkit.workflows.ser_plan import SerJob
 
 
 @dataclass(slots=True)
-class SerContext:
-    """What all jobs of a run share.
+class PreparedJob:
+    """A job whose model is built.
 
     Attributes:
-        run: where results go.
-        recipes: of each condition, resolved.
-        data: utterances in memory, without any condition's embeddings.
-        vectors: per condition (n, D) utterance vectors.
-        states: per condition frame-level states.
-        fusion: per condition ``none``, ``late`` or ``early``.
-        folds: by name.
-        views: classes of each view that is predicted.
-        auxiliary: classes of the views that training may use besides.
-        corpora: per corpus the classes of each view that it has.
-        attributes: per domain (speaker, corpus, language, gender) the value of every utterance.
-        crops: frames of each ``crop_s``.
-        chosen: per condition and view the settings that an estimator has been given by the test folds.
+        job: which it is.
+        model: freshly built.
+        data: what its fold sees, on the run's device.
+        parts: utterances of ``train``, ``dev``, ``test`` and ``unlabelled``.
+        left_out: domains that cannot be told apart in this fold, and why.
+        trainings: hands out the trainings of its phases; None of an estimator.
     """
 
-    run: Path
-    recipes: Mapping[str, SerRecipe]
-    data: TrainingData
-    vectors: Mapping[str, torch.Tensor]
-    states: Mapping[str, RaggedTensor]
-    fusion: Mapping[str, str]
-    folds: Mapping[str, Fold]
-    views: Mapping[str, tuple[str, ...]]
-    auxiliary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    corpora: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    attributes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
-    crops: Mapping[float, int] = field(default_factory=dict)
-    chosen: Mapping[str, Choice] = field(default_factory=dict)
+    job: SerJob
+    model: torch.nn.Module
+    data: FoldData
+    parts: Mapping[str, torch.Tensor]
+    left_out: Mapping[str, str]
+    trainings: Trainings | None
 
 
 def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -> dict[str, Any]:
@@ -75,63 +67,80 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
         DataError: the training diverged, or the disk is full.
         PluginError: a component broke its contract.
     """
+    prepared = prepare_job(context, job)
+    if prepared.trainings is None:
+        fitted = _fit_estimator(context, job, prepared.model, prepared.data, prepared.parts)
+        # what it says of dev, which it was fitted on, is no prediction
+        prepared.parts = {**prepared.parts, "dev": prepared.parts["dev"][:0]}
+    else:
+        with naming_components(context.recipes[job.condition]):
+            fitted = run_phases(prepared.trainings, on_epoch, torch.device(context.device))
+    return publish_job(context, prepared, fitted)
+
+
+def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
+    """Build the model of a job and what it trains on.
+
+    Raises:
+        PluginError: a component broke its contract.
+    """
     recipe, fold = context.recipes[job.condition], fold_of(context, job)
-    index = {utterance_id: i for i, utterance_id in enumerate(context.data.ids)}
+    index = context.keep(("index",), lambda: {utterance_id: i for i, utterance_id in enumerate(context.data.ids)})
     parts = {
         name: torch.tensor([index[i] for i in getattr(fold, name)], dtype=torch.int64)
         for name in ("train", "dev", "test", "unlabelled")
     }
     heard = torch.cat([parts["train"], parts["unlabelled"]]).tolist()
     codes, n_domains, left_out = domain_codes(wanted_domains(recipe), context.attributes, heard)
-    data = prepare_fold(context, job.condition, parts["train"])
-    data.domains = {name: torch.tensor(numbers) for name, numbers in codes.items()}
+    data = context.keep(("fold", job.condition, job.fold), lambda: prepare_fold(context, job.condition, parts["train"]))
+    stripped = None
     if len(parts["unlabelled"]):
-        data.stripped = torch.zeros(len(index), dtype=torch.bool)
-        data.stripped[parts["unlabelled"]] = True
+        stripped = torch.zeros(len(index), dtype=torch.bool)
+        stripped[parts["unlabelled"]] = True
+    data = replace(data, stripped=stripped, domains={name: torch.tensor(numbers) for name, numbers in codes.items()})
     task = task_of(context, job.condition, n_domains)
     model = build_model(context, job, task)
     if is_estimator(recipe):
-        fitted = _fit_estimator(context, job, model, data, parts)
-        with room_on_disk(context.run):  # what it says of dev, which it was fitted on, is no prediction
-            return _publish(context, job, model, fitted, data, {**parts, "dev": parts["dev"][:0]}, left_out)
+        return PreparedJob(job, model, data, parts, left_out, None)
     batch, outputs = first_outputs(recipe, model, data, parts["train"], task)
     objectives = build_objectives(recipe, replace(task, shared_dim=outputs.shared.shape[1]))
     check_objectives(recipe, objectives, batch, outputs)
-    # all folds of a seed and condition start from different weights; all conditions see the same batches and dropout
-    seed = derive_seed(job.seed, job.fold)
+    device = torch.device(context.device)
+    if device.type != "cpu":
+        data = data.to(device, context.keep(("data", job.condition), lambda: data.data.to(device)))
+    trainings = phase_trainings(
+        model,
+        objectives,
+        data,
+        parts,
+        recipe,
+        # all folds of a seed and condition start from different weights; all conditions see the same batches and dropout
+        derive_seed(job.seed, job.fold),
+        scorer(data.data, {**context.views, **context.auxiliary}),
+        corpora=tuple(context.corpora),
+        crops=context.crops,
+        names={"seed": job.seed, "fold": job.fold, "condition": job.condition},
+        speakers=dict(zip(context.data.ids, context.attributes.get("speaker", ()))),
+    )
+    return PreparedJob(job, model, data, parts, left_out, trainings)
+
+
+@contextmanager
+def naming_components(recipe: SerRecipe) -> Iterator[None]:
+    """Name the components of a training that diverged."""
     try:
-        fitted = run_phases(
-            model,
-            objectives,
-            data,
-            parts,
-            recipe,
-            seed,
-            _scorer(data, {**context.views, **context.auxiliary}),
-            on_epoch,
-            corpora=tuple(context.corpora),
-            crops=context.crops,
-            names={"seed": job.seed, "fold": job.fold, "condition": job.condition},
-            speakers=dict(zip(context.data.ids, context.attributes.get("speaker", ()))),
-        )
+        yield
     except NotFiniteError as error:
         used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
         listed = ", ".join(blame(group, name) for group, name in used)
         raise DataError(f"{error.message}; components: {listed}") from error
-    with room_on_disk(context.run):
-        return _publish(context, job, model, fitted, data, parts, left_out)
-
-
-def is_estimator(recipe: SerRecipe) -> bool:
-    """Return whether the recipe's model is fitted in one go."""
-    return "estimator" in capabilities_of(recipe)
 
 
 def _fit_estimator(
     context: SerContext, job: SerJob, model: torch.nn.Module, data: FoldData, parts: Mapping[str, torch.Tensor]
 ) -> Fitted:
     recipe = context.recipes[job.condition]
-    with _blaming("repkit.models", recipe.model.name):
+    with blaming("repkit.models", recipe.model.name):
         return fit_estimator(
             model,
             data,
@@ -155,182 +164,55 @@ def choose_settings(context: SerContext, condition: str, seed: int) -> Choice:
         known = torch.cat([train, dev.long()]).sort().values
         folds.append((prepare_fold(context, condition, train), known, test))
     model = build_model(context, SerJob(condition, seed, "test"), task_of(context, condition))
-    with _blaming("repkit.models", recipe.model.name):
+    with blaming("repkit.models", recipe.model.name):
         return choose_on_test(model, folds, context.views, seed, context.attributes["speaker"], uar)
 
 
-def fold_of(context: SerContext, job: SerJob) -> Fold:
-    """Return the job's fold as its condition hears it."""
-    return heard_fold(context.folds[job.fold], context.recipes[job.condition])
+def scorer(
+    data: TrainingData, views: Mapping[str, Sequence[str]]
+) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], Scores]:
+    """Return what scores probabilities (n, C) of each view on some utterances (n,): UAR, WA and the corpora's mean UAR."""
+    corpora = None if data.corpora is None else data.corpora.numpy()
 
-
-def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | None = None) -> TaskSpec:
-    """Return what a model of this condition has to predict and from what."""
-    fusion, segments = context.fusion[condition], context.data.segments
-    return TaskSpec(
-        views={**context.views, **context.auxiliary},
-        n_bands=context.data.frames.values.shape[1],
-        vector_dim=context.vectors[condition].shape[1] if fusion == "late" else 0,
-        state_dim=context.states[condition].values.shape[1] if fusion == "early" else 0,
-        domains=dict(n_domains or {}),
-        corpora=context.corpora,
-        n_frames=segments.n_frames if segments is not None else 0,
-    )
-
-
-def build_model(context: SerContext, job: SerJob, task: TaskSpec) -> torch.nn.Module:
-    """Build the model of a job; its initial weights, and those of the objectives after it, depend on seed and fold."""
-    recipe = context.recipes[job.condition]
-    model_class = load("repkit.models", recipe.model.name)
-    settings = dict(recipe.model.settings)
-    if "fusion" in model_class.Config.model_fields:
-        settings["fusion"] = context.fusion[job.condition]
-    torch.manual_seed(derive_seed(job.seed, job.fold, "weights"))
-    return model_class(build_config(model_class, settings, "model"), task)
-
-
-def build_objectives(recipe: SerRecipe, task: TaskSpec) -> dict[str, tuple[torch.nn.Module, float]]:
-    """Build the objectives of a recipe for a task that knows the width of the model's shared vector."""
-    objectives: dict[str, tuple[torch.nn.Module, float]] = {}
-    for number, table in enumerate(recipe.objectives):
-        objective_class = load("repkit.objectives", table.name)
-        config = build_config(objective_class, table.settings, f"objectives.{number}")
-        name = table.name if table.name not in objectives else f"{table.name}_{number}"
-        objectives[name] = (objective_class(config, task), table.weight)
-    return objectives
-
-
-def first_outputs(
-    recipe: SerRecipe, model: torch.nn.Module, data: FoldData, train: torch.Tensor, task: TaskSpec
-) -> tuple[Batch, Outputs]:
-    """Run one small batch through the model, so that a broken plugin is named before time is spent.
-
-    Raises:
-        PluginError: an exception, a missing view, a wrong shape or logits that are not finite.
-    """
-    phase, table = recipe.resolved_phases()[0]
-    route = phase.views[0] if phase.route == "view" else None
-    some = train[:: max(1, len(train) // 8)][:8]
-    batch = data.batch(data.items_of(some)[:16], crop=256 if table.crop_s else None, route=route)
-    state = torch.get_rng_state()
-    model.eval()
-    with torch.no_grad(), _blaming("repkit.models", recipe.model.name):
-        outputs = model(batch)
-        _check_outputs(outputs, batch, task, route)
-    torch.set_rng_state(state)
-    return batch, outputs
-
-
-def check_objectives(
-    recipe: SerRecipe, objectives: Mapping[str, tuple[torch.nn.Module, float]], batch: Batch, outputs: Outputs
-) -> None:
-    """Run the objectives on one small batch, for the same reason.
-
-    Raises:
-        PluginError: an exception, or a loss that is no scalar.
-    """
-    for (module, _), table in zip(objectives.values(), recipe.objectives):
-        with torch.no_grad(), _blaming("repkit.objectives", table.name):
-            for term, value in module(outputs, batch, 0.0).items():
-                if not torch.is_tensor(value) or value.ndim != 0:
-                    raise ValueError(f"loss {term!r} is {_described(value)}; a tensor of one number was expected")
-
-
-def _described(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else f"a {type(value).__name__}"
-
-
-@contextmanager
-def _blaming(group: str, name: str) -> Iterator[None]:
-    """Name the distribution whose component fails."""
-    try:
-        yield
-    except RepkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{blame(group, name)}: {type(error).__name__}: {error}; a component that keeps the contract of repkit.api was "
-            f"expected; run `repkit plugins check {name}`, mend it or choose another"
-        ) from error
-
-
-def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None) -> None:
-    n = len(batch.ids)
-    expected = {route} if route else set(task.views) & set(outputs.logits) or set(task.views)
-    for view in expected:
-        if view not in outputs.logits:
-            raise ValueError(f"no logits of view {view!r}")
-        shape = (n, len(task.views[view]))
-        if tuple(outputs.logits[view].shape) != shape:
-            raise ValueError(f"logits of {view} have shape {tuple(outputs.logits[view].shape)}; {shape} was expected")
-        if not torch.isfinite(outputs.logits[view]).all():
-            raise ValueError(f"logits of {view} are not finite at the start")
-    if outputs.shared.ndim != 2 or len(outputs.shared) != n:
-        raise ValueError(f"shared has shape {tuple(outputs.shared.shape)}; ({n}, H) was expected")
-
-
-def prepare_fold(context: SerContext, condition: str, train: torch.Tensor) -> FoldData:
-    """Return the data as this fold and condition see it: statistics from train alone."""
-    recipe, data = context.recipes[condition], context.data
-    seen = replace(data, vectors=context.vectors.get(condition), states=context.states.get(condition))
-    ids, train_ids = data.ids, [data.ids[i] for i in train.tolist()]
-    frames = vectors = states = None
-    if recipe.normalisation.mode == "global_train":  # the other modes do not depend on the fold and are done already
-        frames = _by_train(_as_ragged(data.frames, ids), train_ids)
-    if seen.vectors is not None and recipe.vector.standardise:
-        vectors = _by_train(Ragged.from_vectors(seen.vectors.numpy(), tuple(ids)), train_ids)
-    if seen.states is not None and recipe.vector.standardise:
-        states = _by_train(_as_ragged(seen.states, ids), train_ids)
-    return FoldData(seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)
-
-
-def _by_train(values: Ragged, train_ids: Sequence[str]) -> Standardisation:
-    """Return mean and scale per column over the train part."""
-    statistics = fit_normaliser("global_train", values, (), train_ids).groups["train"]
-    return Standardisation(
-        mean=torch.from_numpy(statistics.mean).float()[None],
-        scale=torch.from_numpy(1 / statistics.std).float()[None],
-        group=torch.zeros(len(values), dtype=torch.int64),
-    )
-
-
-def _as_ragged(sequences: RaggedTensor, ids: Sequence[str]) -> Ragged:
-    return Ragged(sequences.values.numpy(), sequences.offsets.numpy(), tuple(ids))
-
-
-def _scorer(
-    data: FoldData, views: Mapping[str, Sequence[str]]
-) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], Any]:
     def score(probabilities: Mapping[str, torch.Tensor], indices: torch.Tensor) -> dict[str, dict[str, float]]:
         scores = {}
-        for view in probabilities:
-            target = data.data.targets[view][indices]
+        for view, found in probabilities.items():
+            target = data.targets[view][indices].numpy()
             known = target != MISSING
             if not known.any():
                 continue
-            labels = [views[view][i] for i in target[known].tolist()]
-            guesses = [views[view][i] for i in probabilities[view][known].argmax(1).tolist()]
-            overall = uar(labels, guesses)
-            scores[view] = {"uar": overall, "wa": wa(labels, guesses), "corpus_uar": overall}
-            if data.data.corpora is not None:
-                corpus = data.data.corpora[indices][known].tolist()
-                rows = [[i for i, c in enumerate(corpus) if c == one] for one in sorted(set(corpus))]
-                each = [uar([labels[i] for i in some], [guesses[i] for i in some]) for some in rows]
+            n_classes = len(views[view])
+            cells = target[known] * n_classes + found.argmax(1).numpy()[known]
+            table = _confusion(cells, n_classes)
+            overall = float(uar_of(table))
+            scores[view] = {"uar": overall, "wa": float(wa_of(table)), "corpus_uar": overall}
+            if corpora is not None:
+                corpus = corpora[indices.numpy()][known]
+                each = [float(uar_of(_confusion(cells[corpus == one], n_classes))) for one in np.unique(corpus)]
                 scores[view]["corpus_uar"] = sum(each) / len(each)
         return scores
 
     return score
 
 
-def _publish(
-    context: SerContext,
-    job: SerJob,
-    model: torch.nn.Module,
-    fitted: Fitted,
-    data: FoldData,
-    parts: Mapping[str, torch.Tensor],
-    left_out: Mapping[str, str],
-) -> dict[str, Any]:
+def _confusion(cells: np.ndarray, n_classes: int) -> np.ndarray:
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def publish_job(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict[str, Any]:
+    """Predict with the selected and the last weights of a job and publish its folder; return its summary.
+
+    Raises:
+        DataError: the disk is full.
+        PluginError: a view without logits.
+    """
+    with room_on_disk(context.run):
+        return _publish(context, prepared, fitted)
+
+
+def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict[str, Any]:
+    job, data, parts = prepared.job, prepared.data, prepared.parts
+    model = prepared.model.to(data.data.frames.values.device)
     run, fold, recipe = RunDirectory(context.run), fold_of(context, job), context.recipes[job.condition]
     crop_s = recipe.resolved_phases()[-1][1].crop_s
     crop = None if crop_s is None else context.crops[crop_s]
@@ -379,7 +261,7 @@ def _publish(
         "seconds": float(np.sum([record["seconds"] for record in fitted.history])),
         "dev": fitted.history[fitted.selected_epoch - 1].get("dev"),
         "warnings": fitted.warnings,
-        "left_out_domains": dict(left_out),
+        "left_out_domains": dict(prepared.left_out),
         # an estimator has learnt its buffers
         "parameters": sum(p.numel() for p in (model.buffers() if is_estimator(recipe) else model.parameters())),
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from safetensors.torch import save_file
 
 from repkit.api import Corpus, LabelledVectors, TaskSpec
 from repkit.config.schema import SerRecipe
-from repkit.errors import DataError
+from repkit.errors import DataError, UsageError
 from repkit.plugins import build_config, load
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
-from repkit.runs.executors import Event, default_workers, run_jobs
+from repkit.runs.executors import EXECUTORS, Event, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS, Choice
+from repkit.workflows.ser_batched import AT_ONCE, run_batched
 from repkit.workflows.ser_conditions import ResolvedCondition
+from repkit.workflows.ser_context import SerContext, is_estimator, prepare_fold
 from repkit.workflows.ser_data import (
     attributes,
     build_frontend,
@@ -37,17 +40,9 @@ from repkit.workflows.ser_data import (
     remove_left_out,
     share,
 )
-from repkit.workflows.ser_jobs import (
-    SerContext,
-    SerJob,
-    build_model,
-    choose_settings,
-    is_estimator,
-    prepare_fold,
-    run_job,
-    task_of,
-)
-from repkit.workflows.ser_plan import SerPlan, audit_plan, make_plan
+from repkit.workflows.ser_jobs import choose_settings, run_job
+from repkit.workflows.ser_models import build_model, task_of
+from repkit.workflows.ser_plan import SerJob, SerPlan, audit_plan, make_plan
 
 
 def train_ser(
@@ -57,6 +52,10 @@ def train_ser(
     recipe_text: str = "",
     root: Path = Path("runs"),
     workers: int | None = None,
+    executor: str = "auto",
+    device: str = "auto",
+    at_once: int = AT_ONCE,
+    scheduler: str | None = None,
     on_bad_audio: str = "stop",
     on_frames: Callable[[str, int, float], None] = lambda corpus, n, hours: None,
     on_start: Callable[[SerPlan, RunDirectory, bool, int], None] = lambda plan, run, resumed, n_done: None,
@@ -71,7 +70,12 @@ def train_ser(
         corpora: by name.
         recipe_text: the recipe as given, kept in the run directory.
         root: folder of all runs.
-        workers: processes, by default one per core.
+        workers: processes, by default one per core, or one on a GPU.
+        executor: ``processes``, ``batched`` (jobs of equal shape as one program in this process), ``dask`` (several
+            machines that share the folders), or ``auto``: batched on a GPU, else processes.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        at_once: most trainings in one program (``batched``).
+        scheduler: of ``dask``: address or scheduler file; None for a cluster on this machine.
         on_bad_audio: ``stop`` (list all bad files, train nothing) or ``skip`` (leave them out and say so).
         on_frames: told the progress of feature extraction.
         on_start: told the plan, the run directory, whether it is resumed and how many jobs are done.
@@ -103,10 +107,11 @@ def train_ser(
         todo = [job for job in plan.jobs if not run.job_path(job.condition, job.seed, job.fold).exists()]
         n_done = len(plan.jobs) - len(todo)
         on_start(plan, run, resumed, n_done)
-        n_workers = min(workers or default_workers(len(todo)), max(1, len(todo)))
-        if n_workers > 1:
+        place = _Place.choose(executor, device, workers, at_once, scheduler, len(todo))
+        if place.shares_memory:
             share(data, vectors, states)
         context = make_context(run.path, plan, data, vectors, states)
+        context.device = place.device
         context.chosen = _chosen_on_test(run, context)
         started = time.monotonic() - _seconds_before(run)
 
@@ -126,9 +131,9 @@ def train_ser(
             on_event(event)
 
         tell("running")
-        run.log("started" if not resumed else "resumed", todo=len(todo))
+        run.log("started" if not resumed else "resumed", todo=len(todo), executor=place.executor, device=place.device)
         try:
-            run_jobs(run_job, context, todo, n_workers, watch)
+            place.run(context, todo, watch)
             run.log("finished")
             render(run.path)
         except BaseException as error:
@@ -138,6 +143,56 @@ def train_ser(
             raise
         run.write("status.json", {**read_json(run.path / "status.json"), "state": "done"})
     return run.path
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where and how the jobs of a run are done."""
+
+    executor: str
+    device: str
+    n_workers: int
+    at_once: int
+    scheduler: str | None
+
+    @classmethod
+    def choose(
+        cls, executor: str, device: str, workers: int | None, at_once: int, scheduler: str | None, n_jobs: int
+    ) -> _Place:
+        """Settle what is left open.
+
+        Raises:
+            UsageError: an unknown name, or a device that is not there.
+        """
+        has_gpu = torch.cuda.is_available()
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"device: {device!r}; one of auto, cpu, cuda was expected; name one")
+        if device == "cuda" and not has_gpu:
+            raise UsageError("device cuda: no GPU that torch can use; one was expected; use --device cpu")
+        device = ("cuda" if has_gpu else "cpu") if device == "auto" else device
+        if executor not in ("auto", "batched", *EXECUTORS):
+            raise UsageError(
+                f"executor: {executor!r}; one of auto, batched, {', '.join(EXECUTORS)} was expected; name one"
+            )
+        executor = ("batched" if device == "cuda" else "processes") if executor == "auto" else executor
+        if scheduler is not None and executor != "dask":
+            raise UsageError(
+                f"--scheduler {scheduler}: the executor is {executor}; dask was expected; use --executor dask"
+            )
+        most = default_workers(n_jobs) if device == "cpu" else 1
+        return cls(executor, device, min(workers or most, max(1, n_jobs)), at_once, scheduler)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether several processes of this machine read the data."""
+        return self.executor == "processes" and self.n_workers > 1
+
+    def run(self, context: SerContext, jobs: Sequence[SerJob], on_event: Callable[[Event], None]) -> None:
+        """Run the jobs."""
+        if self.executor == "batched":
+            run_batched(context, jobs, on_event, self.at_once)
+        else:
+            open_executor(self.executor, self.n_workers, self.scheduler)(run_job, context, jobs, on_event)
 
 
 def _chosen_on_test(run: RunDirectory, context: SerContext) -> dict[str, Choice]:

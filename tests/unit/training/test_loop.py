@@ -6,6 +6,7 @@ import torch
 from repkit import api
 from repkit.config.schema import TrainingTable
 from repkit.errors import DataError
+from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
 from repkit.training.loop import fit, predict
 
@@ -40,14 +41,16 @@ def run(epochs=2, batch_size=4, uars=None, dev=True, objective=None, select_by="
     values = iter(uars or [0.5] * epochs)
     settings = {"optimiser": "sgd", "learning_rate": 1.0, **settings}
     fitted = fit(
-        model,
-        {"ce": (objective, 1.0)},
-        data(),
-        torch.arange(4),
-        torch.arange(4) if dev else torch.arange(0),
-        TrainingTable(epochs=epochs, batch_size=batch_size, select_by=select_by, **settings),
-        seed=0,
-        score=lambda probabilities, indices: {"emotion": {"uar": next(values), "wa": 0.0}},
+        Training(
+            model,
+            {"ce": (objective, 1.0)},
+            data(),
+            torch.arange(4),
+            torch.arange(4) if dev else torch.arange(0),
+            TrainingTable(epochs=epochs, batch_size=batch_size, select_by=select_by, **settings),
+            seed=0,
+            score=lambda probabilities, indices: {"emotion": {"uar": next(values), "wa": 0.0}},
+        )
     )
     return fitted, objective
 

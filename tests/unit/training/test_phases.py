@@ -12,10 +12,11 @@ from repkit.config import SerRecipe
 from repkit.errors import DataError, RecipeError, SpeakerLeakError
 from repkit.stage_two.attentive_cnn import AttentiveCnn
 from repkit.stage_two.multi_view import MultiView
+from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
 from repkit.training.loop import fit
 from repkit.training.optim import scheduled_rate
-from repkit.training.phases import class_weights, run_phases, total_epochs
+from repkit.training.phases import class_weights, phase_trainings, run_phases, total_epochs
 
 CLASSES = {"emotion": ("anger", "joy", "sadness"), "arousal": ("low", "high")}
 CORPORA = {
@@ -67,17 +68,14 @@ def scores(probabilities, indices):
 
 
 def train(made, phases, **settings):
-    return run_phases(
-        made,
-        objectives(),
-        data(),
-        parts(),
-        recipe(phases, **settings),
-        1,
-        scores,
-        lambda e: None,
-        corpora=tuple(CORPORA),
+    return run(made, recipe(phases, **settings), seed=1)
+
+
+def run(made, given, seed=0, **names):
+    trainings = phase_trainings(
+        made, objectives(), data(), parts(), given, seed, scores, corpora=tuple(CORPORA), **names
     )
+    return run_phases(trainings, lambda epoch: None)
 
 
 def changed(before, after):
@@ -205,7 +203,7 @@ def test_best_weights_are_reloaded_at_every_step_of_the_learning_rate():
         return {"emotion": {"uar": next(falling)}}
 
     table = recipe([], select_by="dev.uar", patience=2, learning_rate_steps=[1.0, 0.1], epochs=9).training
-    fitted = fit(made, objectives(), fold, parts()["train"], parts()["dev"], table, 0, score)
+    fitted = fit(Training(made, objectives(), fold, parts()["train"], parts()["dev"], table, 0, score))
     assert len(fitted.history) == 3 + 2, "patience ends the steps"
     assert fitted.selected_epoch == 1
     assert not changed(seen[0], fitted.selected)
@@ -220,10 +218,8 @@ def test_best_weights_are_reloaded_at_every_step_of_the_learning_rate():
 def test_small_gains_do_not_reset_patience():
     rising = iter([0.5 + 0.001 * i for i in range(20)])
     table = recipe([], select_by="dev.uar", patience=3, min_gain=0.005, epochs=20).training
-    fitted = fit(
-        model(False), objectives(), data(), parts()["train"], parts()["dev"], table, 0,
-        lambda p, i: {"emotion": {"uar": next(rising)}},
-    )  # fmt: skip
+    score = lambda p, i: {"emotion": {"uar": next(rising)}}  # noqa: E731
+    fitted = fit(Training(model(False), objectives(), data(), parts()["train"], parts()["dev"], table, 0, score))
     # 0.500 sets the mark, 0.501 to 0.503 gain too little; the best of them is still what is kept
     assert len(fitted.history) == 4
     assert fitted.selected_epoch == 4
@@ -277,11 +273,9 @@ def initial(tmp_path, made, train_ids):
 
 
 def start_from(tmp_path, made, folder, speakers=None):
-    return run_phases(
-        made, objectives(), data(), parts(), recipe([{"name": "p", "initial": str(folder), "train": ["head"]}]), 0,
-        scores, lambda e: None, corpora=tuple(CORPORA), names={"seed": 0, "fold": "fold", "condition": "x"},
-        speakers=speakers or {},
-    )  # fmt: skip
+    given = recipe([{"name": "p", "initial": str(folder), "train": ["head"]}])
+    names = {"seed": 0, "fold": "fold", "condition": "x"}
+    return run(made, given, names=names, speakers=speakers or {})
 
 
 def test_initial_weights_of_an_earlier_run(tmp_path):
@@ -300,11 +294,7 @@ def test_a_corpus_added_later_starts_fresh_and_leaves_the_others_to_the_bit(tmp_
     nn.init.normal_(earlier.adapters.maps["one"].weight)
     folder = initial(tmp_path, earlier, ["one/0"])
     made = model()
-    run_phases(
-        made, objectives(), data(), parts(),
-        recipe([{"name": "p", "initial": str(folder), "train": ["adapter", "head"], "corpora": ["two"]}]),
-        0, scores, lambda e: None, corpora=tuple(CORPORA),
-    )  # fmt: skip
+    run(made, recipe([{"name": "p", "initial": str(folder), "train": ["adapter", "head"], "corpora": ["two"]}]))
     state = made.state_dict()
     assert all(torch.equal(state[name], value) for name, value in earlier.state_dict().items())
     assert state["adapters.maps.two.weight"].any()
