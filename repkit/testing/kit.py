@@ -30,7 +30,8 @@ from repkit.plugins import GROUPS, build_config, find, load
 Status = Literal["passed", "failed", "not applicable", "failed as expected"]
 
 _PAGES = {group: [f"repkit.testing.{group.partition('.')[2]}"] for group in GROUPS}
-_PAGES["repkit.models"].append("repkit.testing.model_parts")
+_PAGES["repkit.models"] += ["repkit.testing.model_parts", "repkit.testing.batched"]
+_PAGES["repkit.objectives"].append("repkit.testing.batched")
 """The modules that hold a group's checks; imported when they are asked for."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from repkit.api import DOMAINS, MISSING, Batch, Outputs, TaskSpec
+from repkit.api import DOMAINS, MISSING, OBJECTIVE_CAPABILITIES, Batch, Outputs, TaskSpec
 from repkit.errors import did_you_mean
 from repkit.testing import common  # noqa: F401 - registers the checks of every class
 from repkit.testing.kit import Broken, Case, NotApplicable, case, check
@@ -41,8 +41,10 @@ class ObjectiveCase(Case):
 
     @property
     def traits(self) -> frozenset[str]:
-        """The optional methods that the class has."""
-        return frozenset(name for name in OPTIONAL if callable(getattr(self.component, name, None)))
+        """The optional methods that the class has, and its capabilities."""
+        stated = getattr(self.component, "capabilities", frozenset())
+        known = frozenset(stated) & set(OBJECTIVE_CAPABILITIES) if isinstance(stated, frozenset | set) else frozenset()
+        return known | {name for name in OPTIONAL if callable(getattr(self.component, name, None))}
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:

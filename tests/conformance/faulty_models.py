@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from faults import fault
 from pydantic import ConfigDict
-from reference_models import Centroids, PerCorpus, Pooled, Segmented
+from reference_models import Centroids, PerCorpus, Pooled, Segmented, Siblings
 from torch import nn
 
 from repkit import api
@@ -342,3 +342,37 @@ class InPlace(Centroids):
     def fit(self, view, known, candidate, seed):
         super().fit(view, known, candidate, seed)
         known.values.mul_(0.5)
+
+
+@fault(GROUP, "dense_batches_give_the_same")
+class OtherwiseDense(Siblings):
+    def pooled(self, batch):
+        mean = super().pooled(batch)
+        return mean * 1.01 if batch.dense else mean
+
+
+@fault(GROUP, "siblings_do_not_disturb_each_other")
+class DrawsByTorch(Siblings):
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.dropout = nn.Dropout(config.dropout)
+
+
+@fault(GROUP, "siblings_do_not_disturb_each_other")
+class AsksForANumber(Siblings):
+    def pooled(self, batch):
+        return super().pooled(batch) * (1.0 if int(batch.lengths.max()) > 0 else 2.0)
+
+
+@fault(GROUP, "siblings_do_not_disturb_each_other")
+class Counts(Siblings):
+    """Its buffer moves with every training batch."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def shared(self, batch):
+        if self.training:
+            self.seen += 1
+        return super().shared(batch)

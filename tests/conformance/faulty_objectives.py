@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from faults import fault
-from reference_objectives import Centres, CrossEntropy, Diagnosed, Domains, Measured
+from reference_objectives import Centres, CrossEntropy, Diagnosed, Domains, Measured, Siblings
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -166,3 +166,20 @@ class Verdict(Diagnosed):
 class Presuming(Diagnosed):
     def diagnose(self, figures):
         return "the shared vector is large" if figures["size"] > 1.0 else None
+
+
+@fault(GROUP, "capabilities_of_objectives_are_known")
+class Misspelt(CrossEntropy):
+    capabilities = frozenset({"bached"})
+
+
+@fault(GROUP, "capabilities_of_objectives_are_known")
+class BatchedAndMeasured(Siblings):
+    def measure(self, outputs, batch, progress):
+        return {"size": outputs.shared.norm(dim=1).mean()}
+
+
+@fault(GROUP, "objectives_do_not_disturb_each_other")
+class AsksHowFar(Siblings):
+    def mean(self, logits, target, batch, progress):
+        return super().mean(logits, target, batch, progress) * (1.0 + 0.0 * float(progress))

@@ -50,6 +50,16 @@ class Pooled(nn.Module):
         return {"shared": [p for p in self.parameters() if id(p) not in known], "head": heads}
 
 
+class Siblings(Pooled):
+    """The same, made to be one of many in a program."""
+
+    capabilities = frozenset({"vectors", "states", "batched"})
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.dropout = api.Dropout(config.dropout)
+
+
 class Segmented(Pooled):
     """All frames of a segment side by side."""
 

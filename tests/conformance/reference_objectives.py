@@ -29,6 +29,18 @@ class CrossEntropy(nn.Module):
         }
 
 
+class Siblings(CrossEntropy):
+    """The same for many models at once."""
+
+    capabilities = frozenset({"batched"})
+
+    def mean(self, logits, target, batch, progress):
+        each = cross_entropy(logits, target, ignore_index=api.MISSING, reduction="none")
+        known = (target != api.MISSING).float()
+        weights = known if batch.weights is None else known * batch.weights
+        return self.config.scale * (each * weights).sum() / weights.sum().clamp(min=1e-12)
+
+
 class Measured(CrossEntropy):
     """The same with a figure for the log."""
 

@@ -2,6 +2,8 @@
 
 import faulty_recipes
 import pytest
+import reference_models
+import reference_objectives
 from faulty import FAULTS
 from reference_models import Centroids, PerCorpus, Pooled, Segmented
 from reference_objectives import Centres, CrossEntropy, Diagnosed, Domains, Measured
@@ -18,6 +20,8 @@ REFERENCES = [
     ("repkit.encoders", BlockMoments),
     *(("repkit.models", model) for model in (Pooled, Segmented, PerCorpus, Centroids)),
     *(("repkit.objectives", objective) for objective in (CrossEntropy, Measured, Diagnosed, Domains, Centres)),
+    ("repkit.models", reference_models.Siblings),
+    ("repkit.objectives", reference_objectives.Siblings),
     ("repkit.protocols", SpeakerFolds),
 ]
 
