@@ -19,6 +19,7 @@ from repkit import api
 from repkit.api.dropout import Dropout
 from repkit.stage_two.attentive_pooling import AttentivePooling
 from repkit.stage_two.corpus_parts import CorpusAdapters, CorpusHeads
+from repkit.stage_two.window_maximum import window_maximum
 
 
 class AttentiveCnn(nn.Module):
@@ -146,22 +147,23 @@ class AttentiveCnn(nn.Module):
             wanted = torch.arange(n_positions, device=frames.device)[None, :] < counts[:, None]
         n_frames = (n_positions * config.pool_size - 1) * config.stride_frames + config.kernel_frames
         frames = F.pad(frames, (0, 0, 0, max(0, n_frames - frames.shape[1])))[:, :n_frames]
-        windows = frames.unfold(1, config.kernel_frames, config.stride_frames)  # (B, P * pool, F, kernel), a view
-        windows = windows.unflatten(1, (n_positions, config.pool_size))[wanted]  # (V, pool, F, kernel)
-        responses = F.linear(windows.flatten(2), self.conv.weight.flatten(1), self.conv.bias)  # (V, pool, filters)
-        if (
-            corpora is not None
-        ):  # the frame in the middle of each window: a convolution of width 1 beside the shared one
-            rows = wanted.nonzero()[:, 0]
-            responses = responses + self.adapters(windows[..., config.kernel_frames // 2], corpora[rows])
-        if not paper:
-            # a window that reaches into the padding gets 0, the least value after ReLU, so it never wins the maximum
-            steps = torch.arange(n_positions * config.pool_size, device=frames.device).view(
-                n_positions, config.pool_size
-            )
-            valid = (steps[None] < n_windows[:, None, None])[wanted]  # (V, pool)
-            responses = responses * valid[..., None]
-        maxima = F.relu(responses.max(dim=1).values)  # ReLU and maximum commute
+        # (B, P * pool, kernel, F), a view; the frames of a window lie side by side, so that it is copied in one go
+        windows = frames.unfold(1, config.kernel_frames, config.stride_frames).transpose(2, 3)
+        windows = windows.unflatten(1, (n_positions, config.pool_size))[wanted].flatten(2)  # (V, pool, kernel * F)
+        # a window that reaches into the padding must not win the maximum
+        steps = torch.arange(n_positions * config.pool_size, device=frames.device).view(n_positions, config.pool_size)
+        invalid = (steps[None] >= n_windows[:, None, None])[wanted] & (not paper)  # (V, pool)
+        weight, bias = self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias
+        if corpora is None and not windows.requires_grad:
+            maxima = window_maximum(windows, weight, bias, invalid.flatten().nonzero()[:, 0])  # (V, filters)
+        else:
+            responses = F.linear(windows, weight, bias)  # (V, pool, filters)
+            if corpora is not None:
+                # the frame in the middle of each window: a convolution of width 1 beside the shared one
+                middles = windows.unflatten(2, (config.kernel_frames, -1))[:, :, config.kernel_frames // 2]
+                responses = responses + self.adapters(middles, corpora[wanted.nonzero()[:, 0]])
+            maxima = responses.masked_fill(invalid[..., None], -torch.inf).max(dim=1).values
+        maxima = F.relu(maxima)  # ReLU and maximum commute
         pooled = maxima.new_zeros(*wanted.shape, config.n_filters)
         pooled[wanted] = maxima
         return pooled, None if paper else wanted
@@ -177,10 +179,11 @@ class AttentiveCnn(nn.Module):
         n_positions = max(1, windows // config.pool_size if paper else -(-windows // config.pool_size))
         n_frames = (n_positions * config.pool_size - 1) * config.stride_frames + config.kernel_frames
         frames = F.pad(frames, (0, 0, 0, max(0, n_frames - frames.shape[1])))[:, :n_frames]
-        cut = frames.unfold(1, config.kernel_frames, config.stride_frames)  # (B, P * pool, F, kernel), a view
-        responses = F.linear(cut.flatten(2), self.conv.weight.flatten(1), self.conv.bias)  # (B, P * pool, filters)
+        cut = frames.unfold(1, config.kernel_frames, config.stride_frames).transpose(2, 3)  # (B, P * pool, kernel, F)
+        weight = self.conv.weight.transpose(1, 2).flatten(1)
+        responses = F.linear(cut.flatten(2), weight, self.conv.bias)  # (B, P * pool, filters)
         if corpora is not None:
-            responses = responses + self.adapters(cut[..., config.kernel_frames // 2], corpora)
+            responses = responses + self.adapters(cut[:, :, config.kernel_frames // 2], corpora)
         wanted = None
         if not paper:
             steps = torch.arange(n_positions * config.pool_size, device=frames.device)
