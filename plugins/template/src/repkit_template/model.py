@@ -14,12 +14,13 @@ class StatisticsPooling(nn.Module):
         hidden: int = 32
         dropout: float = 0.2
 
-    capabilities = frozenset({"vectors"})  # it joins the vector of an encoder when there is one
+    # it joins the vector of an encoder when there is one, and many of its trainings can share a GPU
+    capabilities = frozenset({"vectors", "batched"})
 
     def __init__(self, config: Config, task: api.TaskSpec) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * task.n_bands + task.vector_dim, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = api.Dropout(config.dropout)
         self.heads = nn.ModuleDict({view: nn.Linear(config.hidden, len(c)) for view, c in task.views.items()})
 
     def forward(self, batch: api.Batch) -> api.Outputs:
