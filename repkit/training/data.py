@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from repkit.api import MISSING, Batch
 
@@ -31,23 +33,32 @@ class RaggedTensor:
         return self.offsets[1:] - self.offsets[:-1]
 
     def padded(
-        self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None, n_steps: int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return values (B, T, F) float32 (padding holds rubbish), lengths (B,) and mask (B, T) of some sequences.
+        self,
+        indices: torch.Tensor,
+        first: torch.Tensor | None = None,
+        most: int | None = None,
+        n_steps: int = 0,
+        standardise: Standardisation | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return values (B, T, F) float32, zero where padded, and lengths (B,) of some sequences.
 
         Args:
             indices: (B,) of the sequences.
             first: (B,) first step to take of each; 0 by default.
             most: steps to take at most; all by default.
             n_steps: T; by default the longest of the batch.
+            standardise: what to do to the values.
         """
         starts, lengths = self.spans(indices, first, most)
-        device = self.values.device
-        steps = torch.arange(n_steps or int(lengths.max()), device=device)
-        starts, lengths = starts.to(device), lengths.to(device)
-        mask = steps[None, :] < lengths[:, None]
-        rows = starts[:, None] + torch.minimum(steps[None, :], lengths[:, None] - 1)
-        return self.values[rows].float(), lengths, mask
+        sizes = lengths.tolist()
+        # laid end to end first, so that padding is neither read nor standardised
+        parts = [self.values[start : start + size] for start, size in zip(starts.tolist(), sizes)]
+        joined = torch.cat(parts).float()
+        if standardise is not None:
+            joined = standardise.of_rows(joined, indices, lengths)
+        padded = pad_sequence(joined.split(sizes), batch_first=True)
+        missing = n_steps - padded.shape[1]
+        return functional.pad(padded, (0, 0, 0, missing)) if missing > 0 else padded, lengths.to(joined.device)
 
     def spans(
         self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None
@@ -84,12 +95,16 @@ class Standardisation:
         return Standardisation(self.mean.to(device), self.scale.to(device), self.group)
 
     def __call__(self, values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """Standardise (B, T, F) or (B, D) values of the utterances at indices."""
+        """Standardise (B, D) values of the utterances at indices."""
         groups = self.group[indices].to(self.mean.device)
-        mean, scale = self.mean[groups], self.scale[groups]
-        if values.ndim == 3:
-            mean, scale = mean[:, None, :], scale[:, None, :]
-        return (values - mean) * scale
+        return (values - self.mean[groups]) * self.scale[groups]
+
+    def of_rows(self, values: torch.Tensor, indices: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Standardise in place the rows (N, F) of the utterances at indices (B,), lengths (B,) of them of each."""
+        if len(self.mean) == 1:
+            return values.sub_(self.mean).mul_(self.scale)
+        groups = torch.repeat_interleave(self.group[indices], lengths).to(self.mean.device)
+        return values.sub_(self.mean[groups]).mul_(self.scale[groups])
 
 
 @dataclass(slots=True)
@@ -212,17 +227,11 @@ class FoldData:
         data = self.data
         device = data.frames.values.device
         indices, first, most, n_steps = self.places(items, crop, draw)
-        frames, lengths, mask = data.frames.padded(indices, first, most, n_steps)
-        if self.standardise_frames is not None:
-            frames = self.standardise_frames(frames, indices)
-        frames = frames * mask[..., None]
+        frames, lengths = data.frames.padded(indices, first, most, n_steps, self.standardise_frames)
         vectors = self.vectors_of(indices)
         states = state_lengths = None
         if data.states is not None:
-            states, state_lengths, state_mask = data.states.padded(indices)
-            if self.standardise_states is not None:
-                states = self.standardise_states(states, indices)
-            states = states * state_mask[..., None]
+            states, state_lengths = data.states.padded(indices, standardise=self.standardise_states)
         return Batch(
             ids=[data.ids[i] for i in indices.tolist()],
             frames=frames,

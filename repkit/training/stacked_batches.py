@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from repkit.api import MISSING
-from repkit.training.data import FoldData, RaggedTensor, Standardisation
+from repkit.training.data import FoldData, Standardisation
 
 
 @dataclass(slots=True)
