@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,8 +49,8 @@ def disk_full_message(path: Path, written: str = "what was already written stays
 
 def temporary_name(path: Path) -> Path:
     """Return an unused name beside a path that matches `TEMPORARY` and keeps the suffix."""
-    # the suffix stays last because numpy and matplotlib choose a format by it
-    return path.with_name(f"{path.stem}.tmp.{os.getpid()}-{next(_counter)}{path.suffix}")
+    # the suffix stays last because numpy and matplotlib choose a format by it; the token tells machines of one folder apart
+    return path.with_name(f"{path.stem}.tmp.{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,7 +9,9 @@ one that ran twice counts once. How to start a cluster: docs/distributed.md. Sou
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import pickle
 import queue
 import secrets
 import time
@@ -111,9 +113,9 @@ def _client(scheduler: str | None, n_workers: int) -> Iterator[Any]:
                     distributed.LocalCluster(
                         n_workers=n_workers,
                         threads_per_worker=1,
-                        processes=True,
                         memory_limit=0,
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.ERROR,
                     )
                 )
         elif Path(scheduler).is_file():
@@ -197,13 +199,13 @@ class _Run:
 
     def _look(self) -> None:
         """See who is there: examine newcomers, take back the jobs of those who left."""
-        if time.monotonic() - self.looked < _LOOK_S and self.present:
+        if time.monotonic() - self.looked < _LOOK_S:
             return
-        infos = self.client.scheduler_info(n_workers=-1)["workers"]
+        with _asking():
+            infos = self.client.scheduler_info(n_workers=-1)["workers"]
+            known = self.workers.keys() | self.refused.keys()
+            self._examine([address for address in infos if address not in known], infos)
         alive = set(infos)
-        self._examine(
-            [address for address in infos if address not in self.workers and address not in self.refused], infos
-        )
         # one that closes or has paused for want of memory finishes what it has, and is given nothing more
         self.present = {a for a in alive & set(self.workers) if infos[a].get("status", "running") == "running"}
         for key, attempt in list(self.running.items()):
@@ -212,7 +214,7 @@ class _Run:
         self.looked = time.monotonic()
         if self.present or self.running:
             self.alone_since = self.looked
-        elif self.refused and set(self.refused) >= alive:
+        elif alive and alive <= set(self.refused):
             raise RepkitError(
                 "dask workers: none can be used; the versions and folders of this process were expected everywhere; install "
                 "the same packages on all machines, in a folder that all see",
@@ -221,7 +223,7 @@ class _Run:
         elif self.looked - self.alone_since > _patience():
             raise RepkitError(
                 f"dask scheduler {self.client.scheduler.address}: no workers for {_patience():.0f} s; at least one was expected; "
-                "start some: dask worker ADDRESS --nthreads 1 --nworkers auto (DASK_REPKIT__PATIENCE=3600 waits longer)"
+                "start some: dask worker ADDRESS --nworkers -1 --nthreads 1 (DASK_REPKIT__PATIENCE=3600 waits longer)"
             )
 
     def _examine(self, addresses: list[str], infos: Mapping[str, Any]) -> None:
@@ -249,7 +251,7 @@ class _Run:
         if any(n > 1 for n in threads):
             _warn(
                 f"dask workers with up to {max(threads)} threads: each runs one job at a time on one thread; "
-                "start them with --nthreads 1 --nworkers auto"
+                "start them with --nworkers -1 --nthreads 1"
             )
 
     def _hand_out(self) -> None:
@@ -258,11 +260,12 @@ class _Run:
             if not self.todo:
                 return
             if self.shared is None or self.shared.status != "finished":  # not sent, or lost with the last who had it
-                self.shared = self.client.scatter(Shared(self.context), broadcast=True, hash=False, timeout=_patience())
+                with _asking():
+                    self.shared = self.client.scatter(Shared(self.context), broadcast=True, hash=False)
             number = self.todo.popleft()
             key = f"{self.name}-{number}-{self.n_attempts}"
             self.n_attempts += 1
-            task = Task(self.function, self.jobs[number], key, self.name, self.folder)
+            task = Task(pickle.dumps((self.function, self.jobs[number])), key, self.name, self.folder)
             future = self.client.submit(
                 do, task, self.shared, key=key, workers=[address], allow_other_workers=False, pure=False
             )

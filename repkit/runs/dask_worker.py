@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import threading
 import time
 import traceback
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from repkit.errors import RepkitError
-from repkit.runs.executors import JobFunction, prepare_process
+from repkit.runs.executors import prepare_process
 
 _EPOCH_S = 0.1  # news of epochs are no more frequent than that: all of them pass through the scheduler
 
@@ -26,10 +26,16 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One attempt at a job; `key` is dask's name of it, `folder` the working folder of the client."""
+    """One attempt at a job.
 
-    function: JobFunction
-    job: Hashable
+    Attributes:
+        work: function and job, pickled, because the scheduler unpickles tasks too and need not import torch for that.
+        key: dask's name of the attempt.
+        topic: where to tell of epochs.
+        folder: working folder of the client.
+    """
+
+    work: bytes
     key: str
     topic: str
     folder: str
@@ -65,7 +71,8 @@ def do(task: Task, shared: Shared) -> tuple[str, Any]:
             held.enter_context(contextlib.chdir(task.folder))
         prepare_process()  # in this thread: flushing of denormal numbers belongs to a thread
         try:
-            return "done", task.function(shared.value, task.job, on_epoch)
+            function, job = pickle.loads(task.work)
+            return "done", function(shared.value, job, on_epoch)
         except RepkitError as error:
             return "failed", error
         except Exception:  # noqa: BLE001 - handed to the client, which raises it with its traceback

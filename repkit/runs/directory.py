@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,16 +93,19 @@ class RunDirectory:
 
 
 def start_job_folder(final: Path) -> Path:
-    """Return an empty folder beside the final one, to be filled and then published."""
+    """Return an empty folder beside the final one, to be filled and then published; no other attempt has the same."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{final.name}.tmp.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # not the process id alone: two machines that share the folder may each have such a process
+    temporary = final.with_name(f"{final.name}.tmp.{os.getpid()}-{secrets.token_hex(6)}")
     temporary.mkdir()
     return temporary
 
 
 def publish_job_folder(temporary: Path, final: Path) -> None:
-    """Sync every file of a folder and rename it, so that a job is there as a whole or not at all."""
+    """Sync every file of a folder and rename it, so that a job is there as a whole or not at all.
+
+    When another attempt at the job, here or on another machine, was published first, that one is kept and this is deleted.
+    """
     for path in sorted(temporary.iterdir()):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -110,15 +114,21 @@ def publish_job_folder(temporary: Path, final: Path) -> None:
     except OSError:
         if not final.exists():
             raise
-        # the last act of a process of a killed run that was started again meanwhile; its job is the same as ours
-        shutil.rmtree(temporary)
+        # made meanwhile by a process of a killed run, or by a worker that was taken for dead; its job is the same as ours
+        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(final.parent)
 
 
 def sweep(root: Path) -> None:
-    """Delete the job folders and files that a killed process left unfinished; nobody else may be writing."""
+    """Delete the job folders and files that a killed process left unfinished; nobody else may start to write.
+
+    A worker elsewhere that goes on with a job of a killed run either has published it before or never will.
+    """
     for folder in root.glob("jobs/*/*/*.tmp.*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        swept = folder.with_name(f"{folder.name}.swept")
+        with suppress(OSError):  # published at this moment
+            folder.rename(swept)  # first, else half of it could be published while it is deleted
+        shutil.rmtree(swept, ignore_errors=True)
     for pattern in ("*.tmp.*", "vectors/*.tmp.*", "figures/*.tmp.*"):
         for file in root.glob(pattern):
             file.unlink(missing_ok=True)

@@ -165,6 +165,7 @@ def run_jobs(
     """
     if not jobs:
         return
+    n_workers = min(n_workers, len(jobs))
     if n_workers == 1:
         _run_here(function, context, jobs, on_event)
     else:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -113,6 +114,7 @@ def _one_thread_each() -> Iterator[None]:
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
     """Start processes that never see Ctrl-C, which the parent answers for all; one that comes meanwhile is kept for it."""
+    resource_tracker.ensure_running()  # its start would let interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

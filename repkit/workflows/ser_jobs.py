@@ -21,6 +21,7 @@ from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.plugins import blame
 from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
+from repkit.runs.worker_start import preload
 from repkit.training.course import Fitted, NotFiniteError, Scores
 from repkit.training.data import FoldData, TrainingData
 from repkit.training.estimators import Choice, choose_on_test, fit_estimator
@@ -37,6 +38,8 @@ from repkit.workflows.ser_models import (
     task_of,
 )
 from repkit.workflows.ser_plan import SerJob
+
+preload(__name__, "torch._dynamo")  # an optimiser imports the latter at its first step
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
-from repkit.runs.executors import EXECUTORS, Event, default_workers, open_executor
+from repkit.runs.executors import EXECUTORS, Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS, Choice
 from repkit.workflows.ser_batched import AT_ONCE, run_batched
@@ -89,6 +89,7 @@ def train_ser(
         RepkitError: see `make_plan`, `run_jobs`.
     """
     plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
+    place = _Place.choose(executor, device, workers, at_once, scheduler, len(plan.jobs))
     stores = frame_stores(plan, on_bad_audio, on_frames)
     left_out = {**plan.left_out, **remove_left_out(plan, stores)}
     if left_out:
@@ -107,8 +108,7 @@ def train_ser(
         todo = [job for job in plan.jobs if not run.job_path(job.condition, job.seed, job.fold).exists()]
         n_done = len(plan.jobs) - len(todo)
         on_start(plan, run, resumed, n_done)
-        place = _Place.choose(executor, device, workers, at_once, scheduler, len(todo))
-        if place.shares_memory:
+        if place.shares_memory(len(todo)):
             share(data, vectors, states)
         context = make_context(run.path, plan, data, vectors, states)
         context.device = place.device
@@ -153,7 +153,7 @@ class _Place:
     device: str
     n_workers: int
     at_once: int
-    scheduler: str | None
+    execute: Executor | None
 
     @classmethod
     def choose(
@@ -180,19 +180,21 @@ class _Place:
                 f"--scheduler {scheduler}: the executor is {executor}; dask was expected; use --executor dask"
             )
         most = default_workers(n_jobs) if device == "cpu" else 1
-        return cls(executor, device, min(workers or most, max(1, n_jobs)), at_once, scheduler)
+        n_workers = workers or most
+        # opened before the frames are made, so that a scheduler that is not there is told at once
+        execute = None if executor == "batched" else open_executor(executor, n_workers, scheduler)
+        return cls(executor, device, n_workers, at_once, execute)
 
-    @property
-    def shares_memory(self) -> bool:
+    def shares_memory(self, n_jobs: int) -> bool:
         """Whether several processes of this machine read the data."""
-        return self.executor == "processes" and self.n_workers > 1
+        return self.executor == "processes" and min(self.n_workers, n_jobs) > 1
 
     def run(self, context: SerContext, jobs: Sequence[SerJob], on_event: Callable[[Event], None]) -> None:
         """Run the jobs."""
-        if self.executor == "batched":
+        if self.execute is None:
             run_batched(context, jobs, on_event, self.at_once)
         else:
-            open_executor(self.executor, self.n_workers, self.scheduler)(run_job, context, jobs, on_event)
+            self.execute(run_job, context, jobs, on_event)
 
 
 def _chosen_on_test(run: RunDirectory, context: SerContext) -> dict[str, Choice]:

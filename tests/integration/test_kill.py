@@ -211,7 +211,8 @@ def test_two_processes_are_stopped_with_their_parent_and_compute_what_one_does(
     run = only_run(root)
     status = read_json(run / "status.json")
     assert (status["state"], status["jobs"]) == ("interrupted", N_JOBS)
-    assert 2 <= status["done"] <= len(done()) < N_JOBS
+    # a folder may be there before the parent has noted it
+    assert 1 <= status["done"] <= len(done()) < N_JOBS
     before = {path: path.stat().st_mtime_ns for path in done()}
 
     with session(command, env=environment) as second:

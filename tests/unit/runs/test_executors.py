@@ -1,13 +1,16 @@
 """Jobs in this process and in several: same results, failures told, the dead noticed."""
 
+import multiprocessing
 import os
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from repkit.errors import DataError, RepkitError
-from repkit.runs.executors import run_jobs
+from repkit.errors import DataError, RepkitError, UsageError
+from repkit.runs import worker_start
+from repkit.runs.executors import open_executor, processes, run_jobs
 
 
 def square(context, job, on_epoch):
@@ -77,3 +80,62 @@ def test_a_process_that_dies_is_named_with_its_job():
 
 def test_no_jobs_is_no_work():
     assert collect(square, [], 2) == ([], None)
+
+
+def look_around(context, job, on_epoch):
+    time.sleep(0.2)  # so that both processes get one
+    facts = {name: os.environ.get(name) for name in ("REPKIT_CACHE", "OMP_NUM_THREADS", "REPKIT_NEW")}
+    return os.getpid(), os.getcwd(), facts, multiprocessing.get_start_method(), float(np.random.rand())
+
+
+def add_up(context, job, on_epoch):
+    return sum(tensor.item() for tensor in context)
+
+
+def test_a_later_pool_sees_the_environment_of_its_own_time(monkeypatch, tmp_path):
+    """Processes come from a server that may be older than what this process has set since."""
+    collect(look_around, [1, 2], 2)
+    monkeypatch.setenv("REPKIT_CACHE", "somewhere else")
+    monkeypatch.setenv("REPKIT_NEW", "1")
+    monkeypatch.chdir(tmp_path)
+    events, error = collect(look_around, [1, 2], 2)
+    assert error is None
+    seen = [event.value for event in events if event.kind == "done"]
+    assert len({pid for pid, *_ in seen} - {os.getpid()}) == 2
+    assert {where for _, where, *_ in seen} == {str(tmp_path)}
+    wanted = {"REPKIT_CACHE": "somewhere else", "OMP_NUM_THREADS": "1", "REPKIT_NEW": "1"}
+    assert all(facts == wanted for _, _, facts, *_ in seen)
+    assert len({number for *_, number in seen}) == 2  # random numbers that nobody seeded differ between processes
+
+
+def test_more_tensors_than_the_server_takes(monkeypatch):
+    context = [torch.tensor(1.0).share_memory_() for _ in range(300)]
+    events, error = collect(add_up, [1, 2], 2, context)
+    assert error is None
+    assert [event.value for event in events if event.kind == "done"] == [300.0, 300.0]
+
+
+def test_the_server_is_used_where_it_can_be(monkeypatch):
+    monkeypatch.delenv("REPKIT_WORKER_START", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert worker_start.start_methods() == ("forkserver", "spawn")
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    assert worker_start.start_methods() == ("spawn",)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    monkeypatch.setenv("REPKIT_WORKER_START", "spawn")
+    assert worker_start.start_methods() == ("spawn",)
+    monkeypatch.delenv("REPKIT_WORKER_START")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert worker_start.start_methods() == ("spawn",)
+
+
+def test_executors_by_name():
+    events = []
+    open_executor("processes", 1)(square, {"factor": torch.tensor(2.0)}, [3], events.append)
+    assert [event.value for event in events if event.kind == "done"] == [18]
+    with pytest.raises(UsageError, match="executor: 'proceses'; one of processes, dask was expected; did you mean"):
+        open_executor("proceses", 1)
+    with pytest.raises(UsageError, match="scheduler 'tcp://x:1' given; processes of this machine have no scheduler"):
+        open_executor("processes", 1, "tcp://x:1")
+    with pytest.raises(UsageError, match="workers: 0; at least 1"):
+        processes(0)

@@ -90,3 +90,35 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     sweep(tmp_path)
     assert not any(file.exists() for file in (job / "fold.tmp.12", *stray))
     assert all(file.exists() for file in kept)
+
+
+def test_two_attempts_at_one_job_never_touch_each_other(tmp_path, monkeypatch):
+    """Two machines of one shared folder may run the same job, in processes of the same number."""
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    final = tmp_path / "jobs" / "BL" / "seed_0" / "fold"
+    first, second = start_job_folder(final), start_job_folder(final)
+    (second / "done.json").write_text("2")
+    (first / "done.json").write_text("1")
+    publish_job_folder(first, final)
+    publish_job_folder(second, final)
+    assert [p.name for p in final.parent.iterdir()] == ["fold"]
+    assert (final / "done.json").read_text() == "1"
+
+
+def test_a_swept_attempt_can_no_longer_be_published(tmp_path, monkeypatch):
+    """A worker elsewhere may finish its job at the moment its run is started again: as a whole or not at all."""
+    final = tmp_path / "jobs" / "BL" / "seed_0" / "fold"
+    folder = start_job_folder(final)
+    for name in ("a.json", "done.json"):
+        (folder / name).write_text("1")
+    whole = []
+
+    def while_deleting(path, ignore_errors):
+        with pytest.raises(FileNotFoundError):
+            publish_job_folder(folder, final)
+        whole.append(path)
+
+    monkeypatch.setattr("shutil.rmtree", while_deleting)
+    sweep(tmp_path)
+    assert len(whole) == 1
+    assert not final.exists()
