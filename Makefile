@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: install demo test lint docs bench results clean
+.PHONY: install demo test lint docs bench bench-quick bench-gpu results clean
 
 PLUGINS := $(addprefix plugins/,repkit-cross-corpus repkit-dann repkit-adapters repkit-baselines template)
 
@@ -49,7 +49,13 @@ results: install
 	$(BIN)/python docs/results/leaderboard.py
 
 bench: install
-	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tests/benchmarks/run_all.py
+
+bench-quick: install
+	$(BIN)/python tests/benchmarks/run_all.py --quick
+
+bench-gpu: install
+	$(BIN)/python tests/benchmarks/run_all.py --gpu
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,21 +1,15 @@
-"""Time a training step of Aldeneh's CNN with our wide convolution against PyTorch's, one after the other.
+"""A training step of Aldeneh's CNN with our wide convolution against PyTorch's.
 
-    python tests/benchmarks/bench_wide_convolution.py --shape 40x320 --shape 240x512 --rounds 7
-
-A step is forward, backward and Adam on 32 random utterances, on one thread. Both variants run in every round, in turn, so
-that other work on the machine meets both alike. Printed: median milliseconds of each, and the ratio of each round as
-median with 10th and 90th percentile. The losses of both are compared in every round.
+A step is forward, backward and Adam on 8 random utterances, on one thread. The losses of both are compared.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import os
-import statistics
 import time
+from collections.abc import Callable
 
-import numpy as np
+import harness
 import torch
 import torch.nn.functional as F
 from repkit_baselines.aldeneh import AldenehCnn
@@ -24,6 +18,8 @@ from torch import nn
 from repkit.api import Batch, Outputs, TaskSpec
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
+SHAPES = ((40, 320), (240, 320))
+"""Bands and frames."""
 
 
 class Plain(nn.Module):
@@ -44,66 +40,56 @@ class Plain(nn.Module):
         return Outputs({view: head(shared) for view, head in self.heads.items()}, shared)
 
 
-def with_optimiser(model: nn.Module, fused: bool):
-    """Return a model and its optimiser."""
-    return model, torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7, fused=fused)
+def stepper(model: nn.Module, batch: Batch, losses: list[float]) -> Callable[[], None]:
+    """Return a function that trains one step and notes its loss."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(batch).logits["emotion"], batch.targets["emotion"])
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+
+    return step
 
 
-def step(model, optimiser, batch):
-    """Train one step; return seconds and loss."""
-    start = time.perf_counter()
-    optimiser.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(model(batch).logits["emotion"], batch.targets["emotion"])
-    loss.backward()
-    optimiser.step()
-    return time.perf_counter() - start, float(loss.detach())
-
-
-def compare(n_bands: int, n_frames: int, rounds: int, size: int, fused: bool) -> None:
-    """Print one line for one shape."""
+def compare(n_bands: int, n_frames: int, rounds: int, size: int) -> dict[str, list[float]]:
+    """Return the seconds of the steps of both; ends the script when their losses differ."""
     torch.manual_seed(1)
-    targets = torch.arange(size) % len(CLASSES)
     batch = Batch(
         ids=[str(i) for i in range(size)],
         frames=torch.randn(size, n_frames, n_bands),
         lengths=torch.full((size,), n_frames),
-        targets={"emotion": targets},
+        targets={"emotion": torch.arange(size) % len(CLASSES)},
     )
-    model = AldenehCnn(AldenehCnn.Config(), TaskSpec(views={"emotion": CLASSES}, n_bands=n_bands))
-    theirs, ours = with_optimiser(Plain(model, n_bands), fused), with_optimiser(model, fused)
-    times: list[tuple[float, float]] = []
-    for number in range(rounds + 1):
-        a, loss_a = step(*theirs, batch)
-        b, loss_b = step(*ours, batch)
-        if abs(loss_a - loss_b) > 1e-3 * max(1.0, abs(loss_a)):
-            raise SystemExit(f"step {number}: losses {loss_a} and {loss_b} differ")
-        if number:  # the first round warms up
-            times.append((a, b))
-    ratios = [a / b for a, b in times]
-    low, high = np.percentile(ratios, [10, 90])
-    a, b = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-    print(
-        f"F={n_bands} T={n_frames} B={size}: PyTorch {a:.0f} ms, ours {b:.0f} ms, "
-        f"ratio {statistics.median(ratios):.2f} (p10 {low:.2f}, p90 {high:.2f}; {rounds} rounds)"
+    ours = AldenehCnn(AldenehCnn.Config(), TaskSpec(views={"emotion": CLASSES}, n_bands=n_bands))
+    losses: dict[str, list[float]] = {"Conv1d": [], "ours": []}
+    models = {"Conv1d": Plain(ours, n_bands), "ours": ours}
+    seconds = harness.interleave(
+        {name: stepper(model, batch, losses[name]) for name, model in models.items()}, rounds, time.process_time
     )
+    for number, (a, b) in enumerate(zip(losses["Conv1d"], losses["ours"], strict=True)):
+        if abs(a - b) > 1e-3 * max(1.0, abs(a)):
+            raise SystemExit(f"step {number}: losses {a} and {b} differ")
+    return seconds
 
 
-def main() -> None:
-    """Read the arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", action="append", metavar="BANDSxFRAMES", help="default: 40x320, 240x320, 240x512")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--fused-adam", action="store_true", help="PyTorch's fused Adam for both")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+def run(page: harness.Page, options: harness.Options) -> None:
+    """Compare every shape."""
+    harness.one_thread()
     torch.set_flush_denormal(True)
-    print(f"torch {torch.__version__}, 1 thread, load {os.getloadavg()[0]:.1f} at the start")
-    for shape in arguments.shape or ["40x320", "240x320", "240x512"]:
-        n_bands, n_frames = (int(number) for number in shape.split("x"))
-        compare(n_bands, n_frames, arguments.rounds, arguments.batch_size, arguments.fused_adam)
-    print(f"load {os.getloadavg()[0]:.1f} at the end")
+    shapes, size = (SHAPES[:1], 4) if options.quick else (SHAPES, 8)
+    results = {f"{f} x {t}": (compare(f, t, options.rounds, size), "Conv1d", "ours") for f, t in shapes}
+    page.text(
+        f"Aldeneh's CNN, {size} random utterances, one thread, CPU time; the losses of both agree to 1e-3 at every step."
+    )
+    page.compare("bands x frames", results)
+    page.headline(
+        "Conv1d / ours: "
+        + ", ".join(f"{name} {harness.ratio(seconds[a], seconds[b])}" for name, (seconds, a, b) in results.items())
+    )
 
 
 if __name__ == "__main__":
-    main()
+    harness.main("wide_convolution", "Wide convolution", run)
