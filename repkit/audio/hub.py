@@ -158,6 +158,11 @@ class HubCorpus:
             yield utterance, sound
         self._check_count(count)
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether it can only be read from its begin."""
+        return self.config.streaming
+
     def fingerprint(self) -> str:
         """Return sha256 (hex) over id, config, split and revision; of local parquet over names, sizes and rows."""
         c = self.config

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, counting, interruptible, parse_corpora
+from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora
 
 app = typer.Typer(add_completion=False)
 
@@ -34,13 +34,30 @@ def embed(
     seed: Annotated[int | None, typer.Option(help="untrained: seed of the random weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances at once; changes no result.")] = None,
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Numbers on disk.")] = "float32",
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option(help="Of the encoder's products; bf16 is faster and a little less exact.")
+    ] = "fp32",
     on_bad_audio: Annotated[
         Literal["stop", "skip"], typer.Option(help="stop: list bad files; skip: leave them out and record it.")
     ] = "stop",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes of one thread each; default one, or one per core for more than a little speech."
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["processes", "dask"], typer.Option(help="Where to work: this machine, or a dask cluster.")
+    ] = "processes",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
+    ] = None,
 ) -> None:
     """Encode corpora into HDF5 embedding stores; an interrupted one is continued when the same command is given again."""
+    from repkit.runs.executors import default_workers, open_executor
     from repkit.workflows.embed import embed as work
 
+    screen = console()
     corpora = parse_corpora(corpus, split, corpus_set)
     options: dict[str, Any] = {
         "level": level if level != "utterance" else None,
@@ -49,13 +66,20 @@ def embed(
         "seed": seed,
         "batch_size": batch_size,
     }
+    place = None
+    if executor == "dask" or scheduler is not None:
+        place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
     with interruptible("finished shards are kept"), counting("embedding") as tell:
         stores = work(
             encoder,
             list(corpora.values()),
             out,
             dtype=dtype,
+            precision=precision,
             on_bad_audio=on_bad_audio,
+            workers=workers,
+            executor=place,
+            notice=screen.print,
             progress=lambda name, done, total: tell(name, done, 0.0),
             **options,
         )

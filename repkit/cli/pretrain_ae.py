@@ -31,6 +31,18 @@ def pretrain_ae(
         Literal["stop", "skip"],
         typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
     ] = "stop",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes that make the frames; default one, or one per core for more than a little speech."
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["processes", "dask"], typer.Option(help="Where to make the frames: this machine, or a dask cluster.")
+    ] = "processes",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")
     ] = False,
@@ -53,10 +65,16 @@ def pretrain_ae(
         for key, value in config.model_dump(mode="json").items():
             screen.print(f"{key:24} {value}")
         return
+    from repkit.runs.executors import default_workers, open_executor
     from repkit.workflows.pretrain_ae import pretrain_ae as work
 
+    place = None
+    if executor == "dask" or scheduler is not None:
+        place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
     with interruptible("the last checkpoint is kept"):
-        results = work(corpora, out, config, on_bad_audio=on_bad_audio)
+        results = work(
+            corpora, out, config, on_bad_audio=on_bad_audio, workers=workers, executor=place, notice=screen.print
+        )
     typer.echo(f"encoder  {out / 'encoder'}")
     for line in _summary(results):
         typer.echo(line)

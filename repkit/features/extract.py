@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from repkit.api import Corpus, Frontend
+from repkit.api import Corpus, Frontend, Utterance
 from repkit.errors import BadAudioError, DataError
+from repkit.features.pipeline import ahead
 from repkit.runs.directory import cache_root
-from repkit.store import Store, StoreSpec, StoreWriter, open_store
+from repkit.runs.executors import Executor
+from repkit.store import SHARD_SIZE, Item, Store, StoreSpec, StoreWriter, open_store
+from repkit.store.fill import Filling, fill
+from repkit.store.manifest import MANIFEST
 
 OnBadAudio = Literal["stop", "skip"]
 _SHOWN = 20
@@ -46,6 +53,10 @@ def cached_frames(
     max_duration_s: float | None = None,
     dtype: Literal["float16", "float32"] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    workers: int | None = 1,
+    most_workers: int | None = None,
+    executor: Executor | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Store:
     """Return the frames of a corpus from the cache, where they are made if they are not there yet.
 
@@ -57,6 +68,10 @@ def cached_frames(
         max_duration_s: see `extract_frames`.
         dtype: see `extract_frames`; by default the frontend's ``store_dtype``, or float16 where it names none.
         progress: see `extract_frames`.
+        workers: see `extract_frames`.
+        most_workers: see `extract_frames`.
+        executor: see `extract_frames`.
+        notice: see `extract_frames`.
 
     Raises:
         DataError, StoreError: see `extract_frames`.
@@ -72,6 +87,10 @@ def cached_frames(
         max_duration_s=max_duration_s,
         dtype=dtype,
         progress=progress,
+        workers=workers,
+        most_workers=most_workers,
+        executor=executor,
+        notice=notice,
     )
 
 
@@ -83,8 +102,12 @@ def extract_frames(
     on_bad_audio: OnBadAudio = "stop",
     max_duration_s: float | None = None,
     dtype: Literal["float16", "float32"] = "float16",
-    shard_size: int = 4096,
+    shard_size: int = SHARD_SIZE,
     progress: Callable[[int, float], None] | None = None,
+    workers: int | None = 1,
+    most_workers: int | None = None,
+    executor: Executor | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Store:
     """Fill a store with the frames of all utterances of a corpus; go on where an earlier run was stopped.
 
@@ -99,47 +122,117 @@ def extract_frames(
         max_duration_s: seconds read of each utterance, None for all.
         dtype: type on disk.
         shard_size: utterances per shard.
-        progress: called after every utterance with the number of utterances done (of earlier runs too) and the hours
-            of speech of this run.
+        progress: called with the number of utterances done (of earlier runs too) and the hours of speech of this run:
+            after every utterance, or now and then where other processes make the shards.
+        workers: processes. 1 decodes in a thread and makes the frames in this one; more make a shard each at a time; None
+            begins here and goes on with one process per core if that is expected to be sooner done.
+        most_workers: upper limit of what None chooses.
+        executor: where to make the shards instead; see `repkit.store.fill.fill`.
+        notice: told in a sentence when several processes are used.
 
     Raises:
         DataError: audio that cannot be used (``on_bad_audio="stop"``); `problems` lists 20 at most.
         StoreError: the folder holds another store, a damaged one, or the disk is full.
+        UsageError: several workers for a corpus or a frontend that cannot be sent to another process.
     """
-    import torch
-
     spec = frames_spec(corpus, frontend, max_duration_s=max_duration_s, dtype=dtype)
-    with StoreWriter(path, spec, shard_size) as writer:
-        if not writer.finished:
-            done, seconds = writer.n_done, 0.0
-            with torch.inference_mode():
-                for utterance, sound in corpus.stream(skip=writer.n_done, max_duration_s=max_duration_s):
-                    if isinstance(sound, BadAudioError):
-                        writer.leave_out(utterance.id, sound.message)
-                    elif isinstance(sound, Exception):
-                        raise sound
-                    else:
-                        seconds += len(sound) / frontend.sample_rate
-                        _add(writer, frontend, utterance.id, sound)
-                    done += 1
-                    if progress is not None:
-                        progress(done, seconds / 3600)
+    if (Path(path) / MANIFEST).exists():  # several commands may read it at the same time, so that none takes the folder
+        store = open_store(path, spec)
+        if on_bad_audio == "stop" and store.left_out:
+            raise bad_audio_error(corpus.name, list(store.left_out.items()), path)
+        return store
+    with StoreWriter(path, spec, shard_size) as writer, one_thread():
+        fill(
+            [Filling(writer, FramesSource(corpus, frontend, max_duration_s), listing(corpus), one_pass(corpus))],
+            workers=workers,
+            most_workers=most_workers,
+            executor=executor,
+            progress=None if progress is None else lambda _, n, seconds: progress(n, seconds / 3600),
+            notice=None if notice is None else lambda text: notice(f"frames of {corpus.name}: {text}"),
+        )
         if on_bad_audio == "stop" and writer.left_out:
             raise bad_audio_error(corpus.name, list(writer.left_out.items()), path)
         writer.finish()
     return open_store(path, spec)
 
 
-def _add(writer: StoreWriter, frontend: Frontend, id: str, sound: np.ndarray) -> None:
+@dataclass(frozen=True)
+class FramesSource:
+    """The frames of a corpus as items of a store (`repkit.store.Source`).
+
+    Attributes:
+        corpus: where the sound comes from.
+        frontend: waveforms to frames.
+        max_duration_s: seconds read of each utterance, None for all.
+    """
+
+    corpus: Corpus
+    frontend: Frontend
+    max_duration_s: float | None
+
+    def items(self, start: int, stop: int | None) -> Generator[Item]:
+        """Yield the frames of the utterances [start, stop), decoded in a thread of its own."""
+        with closing(decoded(self.corpus, start, stop, self.max_duration_s)) as stream:
+            for utterance, sound in stream:
+                if isinstance(sound, np.ndarray):
+                    seconds = len(sound) / self.frontend.sample_rate
+                    yield Item(utterance.id, frames_of(sound, self.frontend, utterance.id), seconds)
+                else:
+                    yield Item(utterance.id, sound)
+
+
+def decoded(
+    corpus: Corpus, start: int, stop: int | None, max_duration_s: float | None
+) -> Generator[tuple[Utterance, np.ndarray | BadAudioError]]:
+    """Yield the utterances [start, stop) of a corpus and their sound, which a thread decodes ahead.
+
+    Raises:
+        Exception: whatever else than bad audio the corpus met, in its place.
+    """
+    sound = corpus.stream(skip=start, max_duration_s=max_duration_s)
+    limited = islice(sound, None if stop is None else stop - start)
+    with closing(ahead(limited, lambda pair: getattr(pair[1], "nbytes", 0), name="decode")) as stream:
+        for utterance, found in stream:
+            if isinstance(found, Exception) and not isinstance(found, BadAudioError):
+                raise found
+            yield utterance, found
+
+
+def frames_of(sound: np.ndarray, frontend: Frontend, id: str) -> np.ndarray | BadAudioError:
+    """Return the (T, F) float32 frames of a waveform (S,), or why it has none."""
     import torch
 
-    waveform = torch.from_numpy(np.ascontiguousarray(sound, np.float32))
-    frames, counts = frontend(waveform[None], torch.tensor([len(waveform)]))
-    count = int(counts[0])
-    if count == 0:
-        writer.leave_out(id, f"{id}: {len(sound) / frontend.sample_rate:.3f} s is too short for one frame")
-    else:
-        writer.add(id, frames[0, :count].cpu().numpy())
+    with torch.inference_mode():
+        waveform = torch.from_numpy(np.ascontiguousarray(sound, np.float32))
+        frames, counts = frontend(waveform[None], torch.tensor([len(waveform)]))
+        count = int(counts[0])
+        if count == 0:
+            return BadAudioError(f"{id}: {len(sound) / frontend.sample_rate:.3f} s is too short for one frame")
+        values: np.ndarray = frames[0, :count].cpu().numpy()
+        return values
+
+
+def listing(corpus: Corpus) -> Callable[[], Sequence[str]]:
+    """Return a function that returns the ids of a corpus; listed when first asked for."""
+    return lambda: [utterance.id for utterance in corpus.utterances()]
+
+
+def one_pass(corpus: Any) -> bool:
+    """Whether a corpus can only be read from its begin (its attribute ``one_pass``), as a stream from the hub is."""
+    return bool(getattr(corpus, "one_pass", False))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: two stages that each use all cores are slower than two of one core each."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bad_audio_error(corpus: str, bad: Sequence[tuple[str, str]], path: str | os.PathLike[str]) -> DataError:

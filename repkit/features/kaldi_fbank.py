@@ -89,14 +89,16 @@ class KaldiFbank:
             window, self._shift, n_fft, bank, 2.0 if config.power else 1.0, prepare=self._prepare
         )
 
-    def _prepare(self, frames: torch.Tensor) -> torch.Tensor:
+    def _prepare(self, frames: torch.Tensor, out: torch.Tensor) -> None:
         if self.config.remove_dc:
-            frames = frames - frames.mean(-1, keepdim=True)
+            torch.sub(frames, frames.mean(-1, keepdim=True), out=out)
+        else:
+            out.copy_(frames)
         coefficient = self.config.pre_emphasis
         if coefficient:
-            first = frames[:, :1] * (1.0 - coefficient)
-            frames = torch.cat([first, frames[:, 1:] - coefficient * frames[:, :-1]], dim=1)
-        return frames
+            before = coefficient * out[:, :-1]
+            out[:, 1:] -= before
+            out[:, 0] *= 1.0 - coefficient
 
     def n_frames(self, n_samples: int) -> int:
         """Return the number of frames of so many samples."""

@@ -113,7 +113,9 @@ class LogMel:
                 stacklevel=2,
             )
         window = periodic_window(config.window, self._window)
-        self._energies = BandEnergies(window, self._shift, self._n_fft, bank, config.power)
+        # what is mirrored at the ends is the emphasised signal
+        emphasis = 0.0 if self._margin else config.pre_emphasis
+        self._energies = BandEnergies(window, self._shift, self._n_fft, bank, config.power, emphasis)
 
     @property
     def _margin(self) -> int:
@@ -130,8 +132,8 @@ class LogMel:
         return map_batch(waveforms, lengths, self.n_bands, self.n_frames, self._frames_of)
 
     def _frames_of(self, signal: torch.Tensor, count: int) -> torch.Tensor:
-        signal = emphasise(signal, self.config.pre_emphasis)
         if self._margin:
+            signal = emphasise(signal, self.config.pre_emphasis)
             signal = torch.nn.functional.pad(signal[None], (self._margin, self._margin), mode="reflect")[0]
         energies = self._energies(signal, count)
         if self.config.log == "none":

@@ -2,7 +2,8 @@
 
 An utterance is cut into the same blocks whatever batch it is in, so its frames are the same to the last bit. One large
 batch is slower on a CPU than utterance by utterance (the spectra leave the cache); a DFT as a matrix product is five
-times slower than the FFT. Source: own design, measured in the ecosystem study.
+times slower than the FFT. A band reads few of the bins, so the product with the bank is taken for a group of bands at a
+time, over the bins that group reads: a third of the operations for 128 bands. Source: own design, measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ SAMPLE_RATE = 16000
 
 _BLOCK_VALUES = 1 << 17
 """Samples of windowed frames worked on at once: 0.5 MiB, and as much again for their spectra."""
+
+_GROUP = 32
+"""Bands whose energies are summed by one matrix product; fewer make products too narrow for a CPU's registers."""
 
 
 def frame_count(n_samples: int, window: int, shift: int) -> int:
@@ -33,8 +37,9 @@ def emphasise(signal: torch.Tensor, coefficient: float) -> torch.Tensor:
     """Return y[n] = x[n] - coefficient * x[n-1] with y[0] = x[0], for (..., S)."""
     if not coefficient:
         return signal
-    result = signal.clone()
-    result[..., 1:] -= coefficient * signal[..., :-1]
+    result = torch.empty_like(signal)
+    result[..., :1] = signal[..., :1]
+    torch.sub(signal[..., 1:], signal[..., :-1], alpha=coefficient, out=result[..., 1:])
     return result
 
 
@@ -47,7 +52,8 @@ class BandEnergies:
         n_fft: length of the FFT, at least W; frames are padded with zeros at their end.
         bank: (n_fft // 2 + 1, F) weights, or None for the bins themselves.
         power: 2.0 for the squared magnitude, 1.0 for the magnitude.
-        prepare: what is done to (T, W) frames before the window, in place or not, or None.
+        emphasis: coefficient of `emphasise`, applied to the whole signal before it is cut into frames; 0 for none.
+        prepare: writes frames (T, W), changed as it likes, into a tensor of the same shape; None leaves them as they are.
     """
 
     def __init__(
@@ -57,13 +63,16 @@ class BandEnergies:
         n_fft: int,
         bank: np.ndarray | None,
         power: float = 2.0,
-        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        emphasis: float = 0.0,
+        prepare: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
         self._window = torch.from_numpy(np.ascontiguousarray(window, np.float32))
-        self._bank = None if bank is None else torch.from_numpy(np.ascontiguousarray(bank, np.float32))
+        self._width = n_fft // 2 + 1 if bank is None else bank.shape[1]
+        self._groups = None if bank is None else _groups(np.asarray(bank, np.float32))
         self._shift = shift
         self._n_fft = n_fft
         self._power = power
+        self._emphasis = emphasis
         self._prepare = prepare
         self._block = max(8, _BLOCK_VALUES // n_fft)
 
@@ -71,26 +80,59 @@ class BandEnergies:
         """Return (n_frames, F) float32 energies of a float32 signal (S,) that holds that many frames."""
         if self._window.device != signal.device:
             self._window = self._window.to(signal.device)
-            self._bank = None if self._bank is None else self._bank.to(signal.device)
-        frames = signal.unfold(0, self._window.shape[0], self._shift)[:n_frames]
-        width = self._n_fft // 2 + 1 if self._bank is None else self._bank.shape[1]
-        out = torch.empty((n_frames, width), dtype=torch.float32, device=signal.device)
-        for start in range(0, n_frames, self._block):
-            block = frames[start : start + self._block]
-            if self._prepare is not None:
-                block = self._prepare(block)
-            spectrum = torch.fft.rfft(block * self._window, n=self._n_fft)
-            # the product with the conjugate is the fastest squared magnitude: a tenth of abs().square()
-            energies = (spectrum * spectrum.conj()).real
-            if self._power == 1.0:
-                energies = energies.sqrt()
-            elif self._power != 2.0:
-                energies = energies.pow(self._power / 2)
-            if self._bank is None:
-                out[start : start + self._block] = energies
+            if self._groups is not None:
+                self._groups = [(bands, bins, part.to(signal.device)) for bands, bins, part in self._groups]
+        window = self._window.shape[0]
+        size = min(self._block, n_frames)
+        # room for one block: large tensors made anew for every block cost as much as the arithmetic (fresh pages)
+        room = torch.zeros((size, self._n_fft), dtype=torch.float32, device=signal.device)
+        squares = torch.empty((size, self._n_fft // 2 + 1), dtype=torch.float32, device=signal.device)
+        out = torch.empty((n_frames, self._width), dtype=torch.float32, device=signal.device)
+        for start in range(0, n_frames, size):
+            rows = out[start : start + size]
+            block = self._samples(signal, start, len(rows)).unfold(0, window, self._shift)
+            padded, energies = room[: len(rows)], squares[: len(rows)]
+            windowed = padded[:, :window]
+            if self._prepare is None:
+                torch.mul(block, self._window, out=windowed)
             else:
-                torch.mm(energies, self._bank, out=out[start : start + self._block])
+                self._prepare(block, windowed)
+                windowed *= self._window
+            # squares in place and one sum are the fastest squared magnitude: a tenth of abs().square()
+            parts = torch.view_as_real(torch.fft.rfft(padded)).square_()
+            torch.add(parts[..., 0], parts[..., 1], out=energies)
+            if self._power == 1.0:
+                energies.sqrt_()
+            elif self._power != 2.0:
+                energies.pow_(self._power / 2)
+            if self._groups is None:
+                rows.copy_(energies)
+                continue
+            for bands, bins, part in self._groups:
+                torch.mm(energies[:, bins], part, out=rows[:, bands])
         return out
+
+    def _samples(self, signal: torch.Tensor, start: int, n_frames: int) -> torch.Tensor:
+        """Return the samples of some frames, emphasised; a whole long signal more would be as much memory again."""
+        first = start * self._shift
+        samples = signal[first : first + (n_frames - 1) * self._shift + self._window.shape[0]]
+        if not self._emphasis:
+            return samples
+        emphasised = emphasise(samples, self._emphasis)
+        if first:
+            torch.sub(samples[:1], signal[first - 1 : first], alpha=self._emphasis, out=emphasised[:1])
+        return emphasised
+
+
+def _groups(bank: np.ndarray) -> list[tuple[slice, slice, torch.Tensor]]:
+    """Return bands, bins and (bins, bands) weights of each group of neighbouring bands of a bank (n_fft // 2 + 1, F)."""
+    groups = []
+    for first in range(0, bank.shape[1], _GROUP):
+        bands = slice(first, min(first + _GROUP, bank.shape[1]))
+        read = np.flatnonzero(bank[:, bands].any(axis=1))
+        bins = slice(int(read[0]), int(read[-1]) + 1) if len(read) else slice(0, 1)
+        groups.append((bands, bins, torch.from_numpy(np.ascontiguousarray(bank[bins, bands]))))
+    return groups
 
 
 def map_batch(

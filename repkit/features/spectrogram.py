@@ -20,7 +20,6 @@ from repkit.errors import RepkitWarning
 from repkit.features.spectral import (
     SAMPLE_RATE,
     BandEnergies,
-    emphasise,
     frame_count,
     hz_from_mel,
     map_batch,
@@ -123,6 +122,7 @@ class Spectrogram:
             self._shift,
             self._window,
             bank,
+            emphasis=self.config.pre_emphasis,
             prepare=_without_mean if self.config.detrend else None,
         )
 
@@ -146,20 +146,23 @@ class Spectrogram:
     def _frames_of(self, signal: torch.Tensor, count: int) -> torch.Tensor:
         if self._fixed is not None:
             signal = _fit(signal, self._fixed, centre=self.config.fixed_position == "centre")
-        energies = self._energies(emphasise(signal, self.config.pre_emphasis), count)
+        energies = self._energies(signal, count)
         maximum = energies.max()
-        smallest = torch.where(energies > 0, energies, torch.inf).min()
-        # all zero: no maximum to be relative to; the lowest value there is
-        silent = maximum <= 0
-        decibels = 10.0 * torch.log10(torch.maximum(energies, smallest) / maximum)
+        if not maximum > 0:  # all zero: no maximum to be relative to; the lowest value there is
+            return energies.fill_(-1.0 if self.config.normalise else self.config.clip_below_db or 0.0)
+        smallest = energies.min()
+        if not smallest > 0:
+            smallest = torch.where(energies > 0, energies, torch.inf).min()
+        # in place all along: an hour of speech is 46 MB at every step
+        decibels = torch.maximum(energies, smallest, out=energies).div_(maximum).log10_().mul_(10.0)
         if self.config.clip_below_db is not None or self.config.clip_above_db is not None:
-            decibels = decibels.clamp(self.config.clip_below_db, self.config.clip_above_db)
+            decibels.clamp_(self.config.clip_below_db, self.config.clip_above_db)
         if not self.config.normalise:
-            return torch.where(silent, self.config.clip_below_db or 0.0, decibels)
+            return decibels
         low, high = decibels.min(), decibels.max()
         span = high - low
-        scaled = torch.where(span > 1e-4, 2.0 * (decibels - low) / span - 1.0, decibels - low)
-        return torch.where(silent, -1.0, scaled)
+        decibels -= low
+        return decibels.mul_(2.0).div_(span).sub_(1.0) if span > 1e-4 else decibels
 
     def convention(self) -> Mapping[str, object]:
         """Return every setting that changes the numbers, as JSON values."""
@@ -175,8 +178,8 @@ class Spectrogram:
         }
 
 
-def _without_mean(frames: torch.Tensor) -> torch.Tensor:
-    return frames - frames.mean(-1, keepdim=True)
+def _without_mean(frames: torch.Tensor, out: torch.Tensor) -> None:
+    torch.sub(frames, frames.mean(-1, keepdim=True), out=out)
 
 
 def _fit(signal: torch.Tensor, length: int, centre: bool) -> torch.Tensor:

@@ -47,9 +47,17 @@ class StatisticsEncoder:
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (2 F,) vector per waveform, float32."""
+        return self.encode_frames(frames_of(waveforms, self.frontend))
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
+        return frames_of([waveform], self.frontend)[0]
+
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return one (2 F,) vector per utterance from its frames, float32."""
         # in double precision, so that long utterances lose nothing
-        frames = [f.astype(np.float64) for f in frames_of(waveforms, self.frontend)]
-        return [np.concatenate([f.mean(0), f.std(0)]).astype(np.float32) for f in frames]
+        doubles = (f.astype(np.float64) for f in frames)
+        return [np.concatenate([f.mean(0), f.std(0)]).astype(np.float32) for f in doubles]
 
     def provenance(self) -> Mapping[str, object]:
         """Return JSON values; nothing was trained, so that no corpus or speaker was heard."""

@@ -15,6 +15,9 @@ from repkit.store.manifest import read_manifest
 from repkit.store.shard import ShardIndex, damaged, fsize, open_hdf5, read_index, read_rows, sha256_of
 from repkit.store.spec import StoreSpec
 
+_OPEN_FILES = 64
+"""Shards kept open at once; a large store has thousands, a process may open a thousand files."""
+
 _VERIFY_ON_OPEN = 256 << 20
 """Stores up to this many bytes are compared with their checksums when opened (0.2 s), larger ones when loaded."""
 
@@ -117,9 +120,13 @@ class Store:
         if self._files_pid != os.getpid():
             # a handle must not be shared with the process this one was forked from
             self._files, self._files_pid = {}, os.getpid()
-        if number not in self._files:
-            self._files[number] = open_hdf5(self._shards[number].path)
-        return self._files[number]
+        file = self._files.pop(number, None)
+        if file is None:
+            if len(self._files) >= _OPEN_FILES:  # the one not used for the longest time
+                self._files.pop(next(iter(self._files))).close()
+            file = open_hdf5(self._shards[number].path)
+        self._files[number] = file
+        return file
 
     def close(self) -> None:
         """Close the shards that are open; they are opened again when needed."""

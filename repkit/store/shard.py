@@ -2,8 +2,9 @@
 
 Datasets: ``ids`` (n,) fixed-length UTF-8 bytes; ``frames`` (N, dim) with ``offsets`` (n+1,) int64, or ``vectors``
 (n, dim); ``spec`` and ``left_out`` JSON as bytes (HDF5 attributes end at 64 KiB, a list of speakers may not).
-Attributes: ``schema``, ``schema_version``, ``index``, ``fingerprint``, ``n_before`` and ``n_seen`` (stream items before
-and in this shard, kept or left out), ``complete`` (set last). No times, so that equal content gives equal bytes.
+Attributes: ``schema``, ``schema_version``, ``index``, ``shard_size``, ``fingerprint``, ``n_before`` and ``n_seen`` (stream
+items before and in this shard, kept or left out), ``complete`` (set last). No times, so that equal content gives equal
+bytes, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from repkit.errors import StoreError
 from repkit.runs.atomic import disk_full_message, is_disk_full, publish, temporary_name
+from repkit.store.guarded import GuardedFile
 from repkit.store.spec import SCHEMA, SCHEMA_VERSION, StoreSpec
 
 FRAME_CHUNK = 256
@@ -43,54 +47,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-class _GuardedFile:
-    """A file that remembers a failed write instead of failing.
-
-    A write error inside the HDF5 library leaves a file that cannot be closed and ends the process with a
-    segmentation fault at exit (seen with HDF5 2.0 on a full disk); so HDF5 is told that all is well, and the
-    shard's writer looks at `error`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.error: OSError | None = None
-        self._file: IO[bytes] = path.open("w+b", buffering=0)
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        size = view.nbytes
-        while self.error is None and view.nbytes:
-            try:
-                view = view[self._file.write(view) :]
-            except OSError as error:
-                self.error = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def readinto(self, buffer: Any) -> int:
-        return int(self._file.readinto(buffer))  # type: ignore[attr-defined]
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        """Do nothing; the file has no buffer of its own."""
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class ShardWriter:
     """Writes one shard; frames go to disk as they come, so memory stays small.
 
@@ -98,24 +54,25 @@ class ShardWriter:
         folder: folder of the store.
         index: number of the shard.
         spec: identity of the store.
-        n_before: stream items in the shards before.
+        shard_size: stream items of a full shard; this one holds items [index * shard_size, (index + 1) * shard_size).
     """
 
-    def __init__(self, folder: Path, index: int, spec: StoreSpec, n_before: int) -> None:
+    def __init__(self, folder: Path, index: int, spec: StoreSpec, shard_size: int) -> None:
         import h5py
 
         self.path = folder / shard_name(index)
         self.spec = spec
         self.ids: list[str] = []
         self.left_out: list[LeftOut] = []
-        self._index = index
-        self._n_before = n_before
+        self.index = index
+        self._shard_size = shard_size
         self._lengths: list[int] = []
         self._pending: list[Values] = []
         self._pending_bytes = 0
-        self._temporary = temporary_name(self.path)
+        # the name of this machine too: processes of several may write to one folder, and process ids repeat
+        self._temporary = temporary_name(self.path.with_name(f"{self.path.stem}.tmp.{_machine()}{self.path.suffix}"))
         try:
-            self._guard = _GuardedFile(self._temporary)
+            self._guard = GuardedFile(self._temporary)
         except OSError as error:
             raise self._trouble(error) from error
         self._file: Any = h5py.File(self._guard, "w", rdcc_nbytes=1 << 20)
@@ -213,9 +170,10 @@ class ShardWriter:
         attributes = self._file.attrs
         attributes["schema"] = SCHEMA
         attributes["schema_version"] = SCHEMA_VERSION
-        attributes["index"] = self._index
+        attributes["index"] = self.index
         attributes["fingerprint"] = self.spec.fingerprint
-        attributes["n_before"] = self._n_before
+        attributes["shard_size"] = self._shard_size
+        attributes["n_before"] = self.index * self._shard_size
         attributes["n_seen"] = self.n_seen
         attributes["complete"] = True
 
@@ -257,6 +215,7 @@ class ShardIndex:
         path: the file.
         spec: identity of the store.
         index: number of the shard.
+        shard_size: stream items of a full shard of its store; 0 in stores of before, whose shards differ in theirs.
         n_before: stream items before it.
         n_seen: stream items in it.
         ids: n utterance ids.
@@ -267,6 +226,7 @@ class ShardIndex:
     path: Path
     spec: StoreSpec
     index: int
+    shard_size: int
     n_before: int
     n_seen: int
     ids: tuple[str, ...]
@@ -320,6 +280,7 @@ def read_index(path: Path) -> ShardIndex:
                 path=path,
                 spec=spec,
                 index=int(file.attrs["index"]),
+                shard_size=int(file.attrs.get("shard_size", 0)),
                 n_before=int(file.attrs["n_before"]),
                 n_seen=int(file.attrs["n_seen"]),
                 ids=ids,
@@ -375,6 +336,27 @@ def read_rows(file: Any, index: ShardIndex, rows: Sequence[tuple[int, int]], out
 
 def _json_bytes(value: Any) -> npt.NDArray[np.uint8]:
     return np.frombuffer(json.dumps(value, sort_keys=True, ensure_ascii=False).encode(), np.uint8)
+
+
+def read_values(index: ShardIndex) -> Values:
+    """Return all values of a shard, as on disk; every chunk is compared with its checksum.
+
+    Raises:
+        StoreError: a chunk does not match its checksum.
+    """
+    values = np.empty((int(index.offsets[-1]), index.spec.dim), index.spec.dtype)
+    with open_hdf5(index.path) as file:
+        read_rows(file, index, [(0, len(values))], values)
+    return values
+
+
+def manifest_entry(path: Path, digest: str, n: int, rows: int) -> dict[str, Any]:
+    """Return what the manifest says of a published shard."""
+    return {"file": path.name, "sha256": digest, "bytes": fsize(path), "n": n, "rows": rows}
+
+
+def _machine() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:40] or "here"
 
 
 def fsize(path: Path) -> int:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from repkit.api import Corpus, Encoder
-from repkit.errors import BadAudioError
-from repkit.features.extract import bad_audio_error
+from repkit.features.extract import bad_audio_error, decoded, listing, one_pass, one_thread
+from repkit.features.pipeline import AHEAD_BYTES, ahead
+from repkit.runs.executors import Executor
 from repkit.stage_one.open import open_encoder
-from repkit.store import Store, StoreSpec, StoreWriter, open_store
+from repkit.store import SHARD_SIZE, Item, Store, StoreSpec, StoreWriter, open_store
+from repkit.store.fill import Filling, fill
 
-T = TypeVar("T")
+MOST_WORKERS_ON_GPU = 4
+"""Processes chosen without being asked where there is a GPU: each holds the encoder and half a GB of CUDA there."""
+
+SAMPLE_RATE = 16000
 
 
 def embed(
@@ -27,117 +31,224 @@ def embed(
     out: Path,
     *,
     dtype: Literal["float32", "float16"] = "float32",
+    precision: Literal["fp32", "bf16"] = "fp32",
     on_bad_audio: Literal["stop", "skip"] = "stop",
     max_duration_s: float | None = None,
     window: int = 256,
+    shard_size: int = SHARD_SIZE,
+    workers: int | None = 1,
+    executor: Executor | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    notice: Callable[[str], None] | None = None,
     **options: Any,
 ) -> dict[str, Store]:
     """Encode every utterance into ``out/<encoder name>/<corpus>/``.
 
-    Decoding runs in a thread while the encoder works. Utterances are encoded in batches of similar length within a
-    window of the stream and written in the order of the stream. Killed at any moment and started again, it goes on.
+    Decoding, frames and encoder run at the same time, each in a thread of its own (the last two together where the encoder
+    takes waveforms only). Utterances are encoded in batches of similar length within a window of the stream, which never
+    reaches into another shard, and written in the order of the stream. Killed at any moment and started again, it goes on.
 
     Args:
         encoder: an encoder or its specification (`repkit.stage_one.open.open_encoder`).
         corpora: to encode.
         out: folder of all embeddings.
         dtype: of the numbers on disk.
+        precision: of the encoder's matrix products; ``"bf16"`` is faster where the hardware has it and changes an
+            autoencoder's vector by up to 0.005, so it is part of the store's identity.
         on_bad_audio: ``"stop"`` (after looking at all, so that every bad file is listed) or ``"skip"`` and record.
         max_duration_s: longest stretch of an utterance to decode; None for all.
-        window: utterances to sort by length at a time.
+        window: utterances to sort by length at a time; fewer where they are so long that they would not fit in memory.
+        shard_size: utterances per shard of a new store.
+        workers: processes. 1 encodes here; more make a shard each at a time; None begins here and goes on with one process
+            per core if that is expected to be sooner done.
+        executor: where to make the shards instead; see `repkit.store.fill.fill`.
         progress: called with (corpus, utterances done, utterances in all).
+        notice: told in a sentence when several processes are used.
         **options: settings of the encoder when it is given as a text: level, readout, layer, seed, batch_size, device.
 
     Returns:
         the store of each corpus by name.
 
     Raises:
-        UsageError: an encoder that cannot be opened.
+        UsageError: an encoder that cannot be opened, or several workers for one that cannot be sent to another process.
         DataError: bad audio, all of it listed.
         StoreError: the folder holds embeddings of another encoder or corpus, or the disk is full.
     """
     torch.set_flush_denormal(True)
-    opened = open_encoder(encoder, **options) if isinstance(encoder, str) else encoder
+    holder = EncoderHolder(encoder, options) if isinstance(encoder, str) else EncoderHolder(None, {}, encoder)
+    opened = holder.get()
     stores = {}
-    for corpus in corpora:
-        spec = StoreSpec(
-            kind="frames" if opened.level == "frame" else "vectors",
-            dim=opened.dim,
-            dtype=dtype,
-            corpus=corpus.name,
-            corpus_fingerprint=corpus.fingerprint(),
-            source={**opened.provenance(), "max_duration_s": max_duration_s},
-            frame_shift_s=getattr(opened, "frame_shift_s", None) if opened.level == "frame" else None,
+    with ExitStack() as stack:
+        writers = []
+        for corpus in corpora:
+            spec = embeddings_spec(corpus, opened, dtype, max_duration_s, precision)
+            path = Path(out) / opened.name / corpus.name
+            writers.append(stack.enter_context(StoreWriter(path, spec, shard_size)))
+        if _has_stages(opened):
+            # an encoder that takes waveforms, such as a large transformer, may use all cores where it is alone
+            stack.enter_context(one_thread())
+        fillings = [
+            Filling(
+                writer,
+                EmbeddingsSource(corpus, holder, max_duration_s, window, writer.shard_size, precision),
+                listing(corpus),
+                one_pass(corpus),
+            )
+            for corpus, writer in zip(corpora, writers, strict=True)
+        ]
+        totals = [0 if writer.finished else len(corpus.utterances()) for corpus, writer in zip(corpora, writers)]
+        fill(
+            fillings,
+            workers=workers,
+            executor=executor,
+            most_workers=MOST_WORKERS_ON_GPU if torch.cuda.is_available() else None,
+            progress=None if progress is None else lambda at, n, _: progress(corpora[at].name, n, totals[at]),
+            notice=None if notice is None else lambda text: notice(f"embeddings: {text}"),
         )
-        path = Path(out) / opened.name / corpus.name
-        with StoreWriter(path, spec, shard_size=1024) as writer:
-            if not writer.finished:
-                _fill(writer, opened, corpus, max_duration_s, window, progress)
+        for corpus, writer in zip(corpora, writers, strict=True):
             if writer.left_out and on_bad_audio == "stop":
                 raise bad_audio_error(corpus.name, list(writer.left_out.items()), writer.path)
             writer.finish()
-        stores[corpus.name] = open_store(path, spec)
+    for corpus, writer in zip(corpora, writers, strict=True):
+        stores[corpus.name] = open_store(writer.path, writer.spec)
     return stores
 
 
-def _fill(
-    writer: StoreWriter,
-    encoder: Encoder,
+def embeddings_spec(
     corpus: Corpus,
+    encoder: Encoder,
+    dtype: Literal["float32", "float16"],
     max_duration_s: float | None,
-    window: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> None:
-    total = len(corpus.utterances())
-    done = writer.n_done
-    stream = prefetch(corpus.stream(skip=done, max_duration_s=max_duration_s), window)
-    while block := list(islice(stream, window)):
-        vectors = iter(encoder.encode([sound for _, sound in block if isinstance(sound, np.ndarray)]))
-        for utterance, sound in block:
-            result = next(vectors) if isinstance(sound, np.ndarray) else sound
-            if isinstance(result, BadAudioError):
-                writer.leave_out(utterance.id, result.message)
-            elif isinstance(result, Exception):
-                raise result
-            else:
-                writer.add(utterance.id, result)
-        done += len(block)
-        if progress:
-            progress(corpus.name, done, total)
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> StoreSpec:
+    """Return the identity of the store that `embed` makes of the same arguments."""
+    source = {**encoder.provenance(), "max_duration_s": max_duration_s}
+    if precision != "fp32":  # not said of the usual, so that stores of before keep their identity
+        source["precision"] = precision
+    return StoreSpec(
+        kind="frames" if encoder.level == "frame" else "vectors",
+        dim=encoder.dim,
+        dtype=dtype,
+        corpus=corpus.name,
+        corpus_fingerprint=corpus.fingerprint(),
+        source=source,
+        frame_shift_s=getattr(encoder, "frame_shift_s", None) if encoder.level == "frame" else None,
+    )
 
 
-def prefetch(items: Iterable[T], size: int) -> Iterator[T]:
-    """Yield the items of an iterable that a thread runs ahead of by up to `size`; its errors come out here."""
-    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(size)
-    stop = threading.Event()
+@dataclass
+class EncoderHolder:
+    """An encoder that other processes open for themselves: what goes to them is its specification.
 
-    def offer(kind: str, value: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ahead.put((kind, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    Attributes:
+        spec: specification, or None of an encoder given as an object, which is then sent as it is.
+        options: its settings.
+        opened: the encoder, once it is there.
+    """
 
-    def run() -> None:
-        try:
-            for item in items:
-                if not offer("item", item):
-                    return
-            offer("end", None)
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that asked
-            offer("error", error)
+    spec: str | None
+    options: dict[str, Any]
+    opened: Encoder | None = field(default=None)
 
-    threading.Thread(target=run, daemon=True, name="decode").start()
-    try:
-        while True:
-            kind, value = ahead.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
+    def get(self) -> Encoder:
+        """Return the encoder, opened on the first call in each process."""
+        if self.opened is None:
+            self.opened = open_encoder(self.spec or "", **self.options)
+        return self.opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "opened": None if self.spec is not None else self.opened}
+
+
+@contextmanager
+def _autocast(precision: str) -> Iterator[None]:
+    on = precision == "bf16"
+    with (
+        torch.autocast("cpu", torch.bfloat16, on),
+        torch.autocast("cuda", torch.bfloat16, on and torch.cuda.is_available()),
+    ):
+        yield
+
+
+def _has_stages(encoder: Encoder) -> bool:
+    return hasattr(encoder, "frames") and hasattr(encoder, "encode_frames")
+
+
+@dataclass(frozen=True)
+class EmbeddingsSource:
+    """The embeddings of a corpus as items of a store (`repkit.store.Source`).
+
+    Attributes:
+        corpus: where the sound comes from.
+        encoder: what encodes it.
+        max_duration_s: longest stretch of an utterance to decode; None for all.
+        window: most utterances to encode at once.
+        shard_size: of the store; a window ends where a shard ends, so that shards do not depend on each other.
+        precision: ``"bf16"`` lets torch multiply matrices in bfloat16 (autocast).
+    """
+
+    corpus: Corpus
+    encoder: EncoderHolder
+    max_duration_s: float | None
+    window: int
+    shard_size: int
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def items(self, start: int, stop: int | None) -> Generator[Item]:
+        """Yield the embeddings of the utterances [start, stop)."""
+        encoder = self.encoder.get()
+        stages = _has_stages(encoder)
+        encode: Any = encoder.encode_frames if stages else encoder.encode  # type: ignore[attr-defined]
+        with closing(self._prepared(start, stop, encoder if stages else None)) as stream:
+            for block in windows(stream, start, self.window, self.shard_size):
+                with _autocast(self.precision):
+                    results = iter(encode([item.values for item in block if isinstance(item.values, np.ndarray)]))
+                for item in block:
+                    yield replace(item, values=next(results)) if isinstance(item.values, np.ndarray) else item
+
+    def _prepared(self, start: int, stop: int | None, encoder: Any) -> Generator[Item]:
+        """Yield what the encoder takes: waveforms, or frames made in a thread of their own."""
+        if encoder is None:
+            with closing(self._sounds(start, stop)) as sounds:
+                yield from sounds
+            return
+
+        def frames() -> Generator[Item]:
+            with closing(self._sounds(start, stop)) as sounds:
+                for item in sounds:
+                    if isinstance(item.values, np.ndarray):
+                        yield replace(item, values=encoder.frames(item.values))
+                    else:
+                        yield item
+
+        with closing(ahead(frames(), _size, name="frames")) as stream:
+            yield from stream
+
+    def _sounds(self, start: int, stop: int | None) -> Generator[Item]:
+        with closing(decoded(self.corpus, start, stop, self.max_duration_s)) as stream:
+            for utterance, sound in stream:
+                yield Item(utterance.id, sound, len(sound) / SAMPLE_RATE if isinstance(sound, np.ndarray) else 0.0)
+
+
+def _size(item: Item) -> int:
+    return int(getattr(item.values, "nbytes", 0))
+
+
+def windows(items: Iterator[Item], start: int, most: int, shard_size: int) -> Iterator[list[Item]]:
+    """Cut a stream that begins at item `start` into lists of at most `most` items and about `AHEAD_BYTES`.
+
+    None reaches over the end of a shard. Where one ends depends on nothing but the items since the shard's begin.
+    """
+    block: list[Item] = []
+    size = 0
+    for position, item in enumerate(items, start + 1):
+        block.append(item)
+        size += _size(item)
+        if len(block) == most or size >= AHEAD_BYTES or position % shard_size == 0:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+__all__ = ["EmbeddingsSource", "EncoderHolder", "embed", "embeddings_spec", "windows"]

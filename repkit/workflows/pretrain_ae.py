@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from repkit.api import Corpus
 from repkit.errors import UsageError
 from repkit.features.extract import cached_frames, frames_spec
+from repkit.runs.executors import Executor
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.reporter import Progress
@@ -24,6 +25,9 @@ def pretrain_ae(
     cache: Path | None = None,
     on_bad_audio: Literal["stop", "skip"] = "stop",
     progress: Progress = "auto",
+    workers: int | None = 1,
+    executor: Executor | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Turn corpora into frames (kept in the cache, no audio is), train on them and save the encoder.
 
@@ -37,6 +41,10 @@ def pretrain_ae(
         cache: folder for frames; None for `repkit.runs.directory.cache_root`.
         on_bad_audio: ``"stop"`` before training, or ``"skip"`` and record what is left out.
         progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
+        workers: processes that make the frames; None for one per core where that is sooner done. Training is not theirs:
+            for it there are ``torchrun`` and ``accelerate launch``.
+        executor: where to make the frames instead; see `repkit.store.fill.fill`.
+        notice: told in a sentence when several processes make the frames.
 
     Returns:
         what ``out/results.json`` holds: errors, use of the vector, checksum of the weights, what was heard.
@@ -61,6 +69,10 @@ def pretrain_ae(
         return done
     # one process makes the frames, however long it takes; the others then find them
     with PartialState(cpu=config.device == "cpu", timeout=timedelta(days=7)).main_process_first():
-        stores = [cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut) for corpus in corpora]
+        making = {"workers": workers, "executor": executor, "notice": notice}
+        stores = [
+            cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut, **making)
+            for corpus in corpora
+        ]
     utterances = [u for corpus in corpora for u in corpus.utterances()]
     return pretrain(stores, utterances, out, config, progress)

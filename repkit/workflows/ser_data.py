@@ -15,6 +15,7 @@ from repkit.features.extract import cached_frames
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.plugins import build_config, load
+from repkit.runs.executors import Executor
 from repkit.store import Store
 from repkit.training.data import RaggedTensor, Segments, TrainingData
 from repkit.workflows.ser_plan import SerPlan
@@ -29,8 +30,23 @@ def build_frontend(plan: SerPlan) -> Any:
     return frontend_class(build_config(frontend_class, plan.recipe.frontend.settings, "frontend"))
 
 
-def frame_stores(plan: SerPlan, on_bad_audio: str, progress: Progress) -> dict[str, Store]:
+def frame_stores(
+    plan: SerPlan,
+    on_bad_audio: str,
+    progress: Progress,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> dict[str, Store]:
     """Return the log-Mel store of every corpus, made in the cache where it is not there yet.
+
+    Args:
+        plan: what is planned.
+        on_bad_audio: ``stop`` or ``skip``.
+        progress: told how far it is.
+        workers: most processes; several are used only where that is sooner done. None for one per core at most.
+        executor: where to make shards of frames instead.
+        notice: told in a sentence when several processes are used.
 
     Raises:
         DataError: audio that cannot be used, all files at once, unless on_bad_audio is ``skip``.
@@ -46,6 +62,10 @@ def frame_stores(plan: SerPlan, on_bad_audio: str, progress: Progress) -> dict[s
                 on_bad_audio=on_bad_audio,
                 max_duration_s=plan.recipe.max_duration_s,
                 progress=lambda n, hours, name=name: progress(name, n, hours),
+                workers=1 if workers == 1 else None,
+                most_workers=workers,
+                executor=executor,
+                notice=notice,
             )
         except StoreError:
             raise

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from repkit.errors import BadAudioError, DataError, StoreError
 from repkit.features.extract import extract_frames, frames_spec
 from repkit.features.log_mel import LogMel
 from repkit.features.spectrogram import Spectrogram
+from repkit.runs.executors import Event
 from repkit.store import StoreWriter, open_store
 
 
@@ -75,6 +78,14 @@ def test_a_finished_store_reads_no_audio(tmp_path):
     assert caught.value.problems == ("source.max_duration_s: None in the store, 7.5 asked for",)
 
 
+def test_a_finished_store_is_opened_while_another_command_holds_it(tmp_path):
+    extract_frames(FakeCorpus(bad=[1]), LogMel(), tmp_path / "s", on_bad_audio="skip")
+    with StoreWriter(tmp_path / "s", frames_spec(FakeCorpus(), LogMel())):
+        assert len(extract_frames(FakeCorpus(), LogMel(), tmp_path / "s", on_bad_audio="skip")) == 11
+        with pytest.raises(DataError, match="1 utterances have audio that cannot be used"):
+            extract_frames(FakeCorpus(), LogMel(), tmp_path / "s")
+
+
 def test_goes_on_after_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         extract_frames(FakeCorpus(fail_at=8, bad=[2]), LogMel(), tmp_path / "s", shard_size=5, on_bad_audio="skip")
@@ -109,6 +120,91 @@ def test_stop_lists_every_bad_file_and_keeps_the_good_ones(tmp_path):
     assert "samples are 0" in store.left_out["fake/3"]
     with pytest.raises(DataError, match="30 utterances"):
         extract_frames(again, LogMel(), tmp_path / "s", shard_size=7)
+
+
+def in_pieces(order):
+    """Return an executor that runs the jobs here, on copies that went through pickle, in some order."""
+
+    def execute(function, context, jobs, on_event):
+        for at in order:
+            copy = pickle.loads(pickle.dumps(context))
+            on_event(
+                Event(
+                    "done",
+                    jobs[at],
+                    0,
+                    function(copy, jobs[at], lambda n, at=at: on_event(Event("epoch", jobs[at], 0, n))),
+                )
+            )
+
+    return execute
+
+
+def test_shards_made_apart_are_the_same_to_the_last_byte(tmp_path):
+    calls = []
+    options = {"shard_size": 40, "on_bad_audio": "skip"}
+    extract_frames(FakeCorpus(n=130, bad=[2, 41, 42]), LogMel(), tmp_path / "whole", **options)
+    store = extract_frames(
+        FakeCorpus(n=130, bad=[2, 41, 42]),
+        LogMel(),
+        tmp_path / "s",
+        executor=in_pieces([3, 1, 0, 2]),
+        progress=lambda *call: calls.append(call),
+        **options,
+    )
+    assert len(store) == 127
+    assert list(store.left_out) == ["fake/2", "fake/41", "fake/42"]
+    for k in range(4):
+        name = f"shard-{k:05d}.h5"
+        assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    # 10 of the last shard, then 40 each; within a shard every 32
+    assert [n for n, _ in calls] == [10, 42, 50, 82, 90, 122, 130]
+    heard = sum(length for i, length in enumerate(FakeCorpus(n=130).lengths) if i not in (2, 41, 42))
+    assert calls[-1][1] == pytest.approx(heard / 16000 / 3600)
+
+
+def test_shards_made_apart_list_bad_audio_in_the_order_of_the_stream(tmp_path):
+    corpus = FakeCorpus(n=60, bad=range(1, 60, 2))
+    with pytest.raises(DataError) as one:
+        extract_frames(corpus, LogMel(), tmp_path / "a", shard_size=7)
+    with pytest.raises(DataError) as many:
+        extract_frames(corpus, LogMel(), tmp_path / "b", shard_size=7, executor=in_pieces([8, 3, 1, 0, 2, 5, 4, 7, 6]))
+    assert many.value.problems == one.value.problems
+    assert many.value.message.replace("/b", "/a") == one.value.message
+
+
+def test_an_error_elsewhere_keeps_its_type_and_what_is_done(tmp_path):
+    with pytest.raises(ZeroDivisionError, match="of the file"):
+        extract_frames(Failing(n=20), LogMel(), tmp_path / "s", shard_size=5, executor=in_pieces([0, 2, 1, 3]))
+    with StoreWriter(tmp_path / "s", frames_spec(Failing(n=20), LogMel()), 5) as writer:
+        assert writer.missing(20) == [1, 3]
+
+
+class Failing(FakeCorpus):
+    """A corpus in which something else than bad audio happens."""
+
+    def read(self, utterance, max_duration_s=None):
+        if utterance.id == "fake/7":
+            raise ZeroDivisionError("of the file")
+        return super().read(utterance, max_duration_s)
+
+
+def test_a_stream_from_the_hub_is_read_once(tmp_path):
+    corpus = FakeCorpus(n=12)
+    corpus.one_pass = True
+    store = extract_frames(corpus, LogMel(), tmp_path / "s", shard_size=5, workers=4)
+    assert len(store) == 12
+    assert corpus.given == list(range(12))
+
+
+def test_torch_has_its_threads_back(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        extract_frames(FakeCorpus(), LogMel(), tmp_path / "s")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_too_short_for_a_frame(tmp_path):

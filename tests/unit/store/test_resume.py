@@ -7,13 +7,15 @@ import random
 import signal
 import time
 
+import h5py
 import numpy as np
 import pytest
 from store_helpers import assert_holds, fill, make_items, make_spec
 
 from repkit.errors import StoreError
 from repkit.store import StoreWriter, open_store
-from repkit.store.shard import read_index
+from repkit.store.manifest import write_manifest
+from repkit.store.shard import ShardWriter, manifest_entry, read_index, sha256_of
 
 N_KILLS = 25
 
@@ -108,7 +110,7 @@ def test_many_small_steps(tmp_path, kind):
             writer.leave_out(id, f"{id}: silent") if values is None else writer.add(id, values)
     fill(tmp_path / "s", spec, items)
     assert_holds(open_store(tmp_path / "s"), items)
-    assert len(list((tmp_path / "s").glob("shard*"))) == 4
+    assert len(list((tmp_path / "s").glob("shard*"))) == 5
 
 
 def test_killed_before_the_manifest(tmp_path):
@@ -141,8 +143,93 @@ def test_left_out_since_the_last_shard_are_met_again(tmp_path):
     assert store.left_out == {"c": "silent"}
 
 
-def test_a_missing_shard_stops_the_writer(tmp_path):
-    fill(tmp_path / "s", make_spec(), make_items(), finish=False)
-    (tmp_path / "s" / "shard-00001.h5").unlink()
-    with pytest.raises(StoreError, match=r"shard-00001\.h5: missing, but shard-00002\.h5 is there"):
-        StoreWriter(tmp_path / "s", make_spec(), 5)
+@pytest.mark.parametrize("lost", [[1], [0, 2], [0, 1, 2, 3], [4], [0, 4]])
+def test_missing_shards_are_made_again_and_the_others_kept(tmp_path, kind, lost):
+    items, spec = make_items(kind), make_spec(kind)
+    fill(tmp_path / "whole", spec, items)
+    fill(tmp_path / "s", spec, items, finish=False)
+    for index in lost:
+        (tmp_path / "s" / f"shard-{index:05d}.h5").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").glob("shard*")}
+    fill(tmp_path / "s", spec, items)  # goes through all that comes after the first gap
+    assert_holds(open_store(tmp_path / "s"), items)
+    assert _digests(tmp_path / "s") == _digests(tmp_path / "whole")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_gaps(tmp_path):
+    items, spec = make_items(), make_spec()
+    with StoreWriter(tmp_path / "s", spec, 5) as writer:
+        assert (writer.gaps(), writer.n_done, writer.missing(23)) == ([(0, None)], 0, [0, 1, 2, 3, 4])
+    fill(tmp_path / "s", spec, items, finish=False)
+    with StoreWriter(tmp_path / "s", spec, 5) as writer:
+        # the last shard holds 3 of at most 5: whether more come only the stream knows
+        assert (writer.gaps(), writer.missing(23), writer.missing(24)) == ([(23, None)], [], [4])
+        with pytest.raises(StoreError, match=r"shard-00004\.h5, beyond the 22 utterances"):
+            writer.missing(22)
+    for index in (0, 1, 3):
+        (tmp_path / "s" / f"shard-{index:05d}.h5").unlink()
+    with StoreWriter(tmp_path / "s", spec, 5) as writer:
+        assert (writer.gaps(), writer.n_done) == ([(0, 10), (15, 20), (23, None)], 0)
+        assert writer.missing(23) == [0, 1, 3]
+        with pytest.raises(StoreError, match="items 0 to 10, 15 to 20 of the stream are missing"):
+            writer.finish()
+        with pytest.raises(StoreError, match="the begin of a gap was expected"):
+            writer.go_to(5)
+        for start, stop in writer.gaps():
+            writer.go_to(start)
+            for id, values in items[start:stop]:
+                writer.leave_out(id, f"{id}: silent") if values is None else writer.add(id, values)
+        writer.finish()
+    assert_holds(open_store(tmp_path / "s"), items)
+
+
+def test_an_item_that_is_not_where_it_was_is_refused(tmp_path):
+    items, spec = make_items(), make_spec()
+    fill(tmp_path / "s", spec, items, finish=False)
+    (tmp_path / "s" / "shard-00000.h5").unlink()
+    with StoreWriter(tmp_path / "s", spec, 5) as writer:
+        with pytest.raises(StoreError, match="came twice"):
+            writer.add(items[7][0], items[7][1])
+        for id, values in items[:5]:
+            writer.leave_out(id, f"{id}: silent") if values is None else writer.add(id, values)
+        with pytest.raises(StoreError, match=r"shard-00001\.h5: damaged \(it should hold 'c/other'"):
+            writer.add("c/other", items[5][1])
+
+
+def test_an_unfinished_store_keeps_the_size_of_its_shards(tmp_path, kind):
+    items, spec = make_items(kind), make_spec(kind)
+    fill(tmp_path / "s", spec, items[:8], finish=False)
+    fill(tmp_path / "s", spec, items, shard_size=100)
+    assert_holds(open_store(tmp_path / "s"), items)
+    assert [read_index(p).n_seen for p in sorted((tmp_path / "s").glob("shard*"))] == [5, 5, 5, 5, 3]
+
+
+def test_stores_of_before(tmp_path, kind):
+    """Their shards held so many kept utterances each: a finished one is read, an unfinished one is refused."""
+    items, spec = make_items(kind), make_spec(kind)
+    shards = [ShardWriter(tmp_path, index, spec, 5) for index in (0, 1)]
+    for n, (id, values) in enumerate(items):
+        if values is None:
+            shards[n >= 15].left_out.append((id, f"{id}: silent"))
+        else:
+            shards[n >= 15].add(id, values.astype(spec.dtype))
+    for shard in shards:
+        shard.publish()
+        with h5py.File(shard.path, "r+") as file:
+            del file.attrs["shard_size"]
+            file.attrs["n_before"] = 0 if shard is shards[0] else 15
+    with pytest.raises(StoreError, match="begun by an earlier repkit"):
+        StoreWriter(tmp_path, spec, 5)
+    write_manifest(
+        tmp_path,
+        spec=spec,
+        shards=[manifest_entry(s.path, sha256_of(s.path), len(s.ids), s.n_rows) for s in shards],
+        left_out=[pair for s in shards for pair in s.left_out],
+        created_utc="2026-01-01T00:00:00+00:00",
+        repkit_version="0",
+    )
+    assert_holds(open_store(tmp_path, spec), items)
+    with StoreWriter(tmp_path, spec) as writer:
+        assert writer.finished
+        assert writer.n_done == 23

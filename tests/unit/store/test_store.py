@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from store_helpers import assert_holds, fill, make_items, make_spec
 
+import repkit.store.reader
 from repkit.errors import StoreError
 from repkit.store import StoreSpec, StoreWriter, open_store
 
@@ -19,7 +20,10 @@ def test_round_trip(tmp_path, kind):
     assert len(store) == 20
     assert items[0][0] in store
     assert items[3][0] not in store
-    assert sorted(os.listdir(tmp_path / "s")) == ["manifest.json", *(f"shard-{k:05d}.h5" for k in range(4))]
+    assert sorted(os.listdir(tmp_path / "s")) == [
+        "manifest.json",
+        *(f"shard-{k:05d}.h5" for k in range(5)),
+    ]  # 23 items, 3 of them left out
     assert store.read(items[0][0]).dtype == np.float32
     assert store.load(dtype=None).values.dtype == np.float16
     store.verify()
@@ -44,7 +48,9 @@ def test_layout_on_disk(tmp_path, kind):
     fill(tmp_path / "s", make_spec(kind), items)
     with h5py.File(tmp_path / "s" / "shard-00001.h5", "r") as file:
         assert file["ids"].dtype.kind == "S"
-        assert [id.decode() for id in file["ids"][()]] == [id for id, v in items if v is not None][5:10]
+        assert [id.decode() for id in file["ids"][()]] == [id for id, v in items if v is not None][
+            4:9
+        ]  # items 5 to 9; item 3 is left out
         values = file[kind]
         assert values.dtype == np.float16
         assert values.fletcher32
@@ -56,6 +62,12 @@ def test_layout_on_disk(tmp_path, kind):
             assert file["offsets"][-1] == len(values)
         assert file.attrs["schema"] == "repkit.store"
         assert file.attrs["schema_version"] == 1
+        assert (file.attrs["index"], file.attrs["shard_size"], file.attrs["n_before"], file.attrs["n_seen"]) == (
+            1,
+            5,
+            5,
+            5,
+        )
         assert file.attrs["complete"]
 
 
@@ -246,6 +258,17 @@ def test_pickle_and_fork(tmp_path, kind):
             np.testing.assert_array_equal(found, dict(items)[id])
     store.close()
     np.testing.assert_array_equal(store.read(store.ids[7]), expected)
+
+
+def test_few_files_are_open_at_once(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(repkit.store.reader, "_OPEN_FILES", 2)
+    items = make_items(kind)
+    fill(tmp_path / "s", make_spec(kind), items, shard_size=3)
+    store = open_store(tmp_path / "s")
+    assert_holds(store, items)
+    for id in np.random.default_rng(0).permutation(store.ids):
+        np.testing.assert_array_equal(store.read(id), dict(items)[id])
+        assert len(store._files) <= 2
 
 
 def test_store_needs_no_torch():

@@ -1,0 +1,131 @@
+"""Which store is what, which are seeds of one encoder, and whose control is whose."""
+
+import numpy as np
+import pytest
+
+from repkit.config.schema import Condition
+from repkit.errors import UsageError
+from repkit.store import StoreSpec, StoreWriter
+from repkit.workflows.compare_stores import controls_of, family_of, read_entries, role_of
+
+GRU = {"encoder": "gru_autoencoder", "readout": "pooled", "frontend": {"name": "spectrogram"}}
+
+
+def gru(name, *, weights=None, untrained=None, init="paper", hidden=8, heard=("librispeech",), **more):
+    """A provenance as the autoencoder's encoder writes it."""
+    return {
+        **GRU,
+        "name": name,
+        "architecture": {"hidden_size": hidden, "init": init, "dropout": 0.2},
+        "weights_sha256": weights,
+        "untrained_seed": untrained,
+        "corpora": [] if untrained is not None else list(heard),
+        "speakers": [],
+        **more,
+    }
+
+
+def write(tmp_path, name, source, dim=2, kind="vectors"):
+    spec = StoreSpec(kind=kind, dim=dim, dtype="float32", corpus="x", corpus_fingerprint="f", source=source, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
+    with StoreWriter(tmp_path / name / "x", spec) as writer:
+        writer.add("x/1", np.zeros((1, dim) if kind == "frames" else dim, np.float32))
+        writer.finish()
+    return Condition(name=name, embeddings=str(tmp_path / name))
+
+
+def test_roles_come_from_the_provenance():
+    assert role_of(gru("ae", weights="1")) == "trained"
+    assert role_of(gru("ae", untrained=0)) == "untrained"
+    assert role_of({"encoder": "functionals", "corpora": []}) == "functionals"
+    assert role_of({"encoder": "statistics", "corpora": [], "speakers": []}) == "other"
+    assert role_of({"encoder": "transformers", "weights_sha256": "2", "corpora": None}) == "trained"
+    assert role_of({}) == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("cpc-s1", "cpc"),
+        ("cpc_seed12", "cpc"),
+        ("cpc.seed-3", "cpc"),
+        ("ae-s0-pooled", "ae-pooled"),
+        ("untrained-ae", "untrained-ae"),
+        ("untrained-seed1-ae", "untrained-ae"),
+        ("untrained-seed1-ae-s0", "untrained-ae"),
+        ("ae-512", "ae-512"),
+        ("ae-small", "ae-small"),
+        ("seeds", "seeds"),
+    ],
+)
+def test_the_mark_of_a_seed_is_no_part_of_a_family(name, family):
+    assert family_of(name) == family
+
+
+def test_seeds_of_one_encoder_share_a_row_and_others_do_not(tmp_path):
+    some = [
+        write(tmp_path, "functionals", {"encoder": "functionals"}),
+        write(tmp_path, "untrained-ae", gru("untrained-ae", untrained=0)),
+        write(tmp_path, "untrained-seed1-ae", gru("untrained-seed1-ae", untrained=1)),
+        write(tmp_path, "ae-s0", gru("ae-s0", weights="a")),
+        write(tmp_path, "ae-s1", gru("ae-s1", weights="b")),
+        write(tmp_path, "ae-s2", gru("ae-s2", weights="c", heard=("tedlium",))),
+        write(tmp_path, "cpc-s0", gru("cpc-s0", weights="d", objectives=["cpc"])),
+    ]
+    entries = read_entries(some, ["x"])
+    assert {e.name: e.family for e in entries} == {
+        "functionals": "functionals",
+        "untrained-ae": "untrained-ae",
+        "untrained-seed1-ae": "untrained-ae",
+        "ae-s0": "ae-s0",  # two encoders would be called ae: one has heard another corpus
+        "ae-s1": "ae-s0",
+        "ae-s2": "ae-s2",
+        "cpc-s0": "cpc-s0",
+    }
+    assert read_entries([*some[:5]], ["x"])[3].family == "ae"
+
+
+def test_a_control_has_the_shape_of_the_trained_encoder_and_may_have_another_initialisation(tmp_path):
+    some = [
+        write(tmp_path, "ae", gru("ae", weights="a")),
+        write(tmp_path, "same", gru("same", untrained=0)),
+        write(tmp_path, "torch", gru("torch", untrained=0, init="torch")),
+        write(tmp_path, "wide", gru("wide", untrained=0, hidden=16)),
+        write(tmp_path, "last", {**gru("last", untrained=0), "readout": "last"}),
+        write(tmp_path, "larger", gru("larger", untrained=1), dim=3),
+    ]
+    entries = read_entries(some, ["x"])
+    assert controls_of(entries[0], entries) == ["same", "torch"]
+    given = read_entries(some, ["x"], controls=["wide"])
+    assert controls_of(given[0], given) == ["wide"]
+
+
+def test_roles_can_be_given(tmp_path):
+    some = [
+        write(tmp_path, "is09", {"encoder": "opensmile"}),
+        write(tmp_path, "mine", {"encoder": "mine"}),
+        write(tmp_path, "noise", {"encoder": "noise"}),
+        write(tmp_path, "functionals", {"encoder": "functionals"}),
+    ]
+    entries = read_entries(some, ["x"], trained=["mine"], controls=["noise"], functionals="is09")
+    assert [e.role for e in entries] == ["functionals", "trained", "untrained", "other"]
+    assert controls_of(entries[1], entries) == ["noise"]
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    one, two = write(tmp_path, "one", gru("one", weights="a")), write(tmp_path, "two", gru("two", weights="a"))
+    with pytest.raises(UsageError, match="one and two hold vectors of the same encoder"):
+        read_entries([one, two], ["x"])
+    with pytest.raises(UsageError, match="--trained on: one of one was expected; did you mean 'one'"):
+        read_entries([one], ["x"], trained=["on"])
+    with pytest.raises(UsageError, match="already given as trained"):
+        read_entries([one], ["x"], trained=["one"], controls=["one"])
+    with pytest.raises(UsageError, match="two stores are called one"):
+        read_entries([one, one], ["x"])
+    with pytest.raises(UsageError, match="single stores were expected"):
+        read_entries([Condition(name="z", embeddings=[one.embeddings, two.embeddings])], ["x"])
+    with pytest.raises(UsageError, match="frame-level states"):
+        read_entries([write(tmp_path, "frames", {}, kind="frames")], ["x"])
+    sets = [write(tmp_path, f"f{n}", {"encoder": "functionals", "version": n}) for n in (1, 2)]
+    with pytest.raises(UsageError, match="name it by --functionals"):
+        read_entries(sets, ["x"])
+    assert [e.role for e in read_entries(sets, ["x"], functionals="f2")] == ["other", "functionals"]
