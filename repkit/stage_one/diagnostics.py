@@ -22,10 +22,11 @@ def dev_rmse(model: GruAutoencoder, pieces: Pieces, batch_size: int, device: tor
     """Return the root mean square error over all values of the pieces, dropout off."""
     model.eval()
     squared = values = 0.0
-    for indices in pieces.in_order(batch_size):
-        out = model(*pieces.batch(indices, device))
-        squared += float(out.squared_error)
-        values += float(out.n_values)
+    for window in pieces.in_order(batch_size):
+        for indices in window:
+            out = model(*pieces.batch(indices, device))
+            squared += float(out.squared_error)
+            values += float(out.n_values)
     return math.sqrt(squared / values)
 
 
@@ -35,8 +36,8 @@ def vector_use(model: GruAutoencoder, pieces: Pieces, batch_size: int, device: t
 
     Args:
         model: dropout is switched off.
-        pieces: held-out speech; another's vector is that of the next piece in order of length, from another utterance
-            wherever there is one.
+        pieces: held-out speech; another's vector is that of the next piece in order of length (of the window in memory), from
+            another utterance wherever there is one.
         batch_size: pieces at once.
         device: of the model.
 
@@ -45,26 +46,20 @@ def vector_use(model: GruAutoencoder, pieces: Pieces, batch_size: int, device: t
         the vector is not used) and ``pieces``.
     """
     model.eval()
-    batches = pieces.in_order(batch_size)
-    vectors: list[Tensor] = []
-    for indices in batches:
-        frames, lengths = pieces.batch(indices, device)
-        vectors.append(model.encode(frames, lengths)[0])
-    own = torch.cat(vectors)
-    order = [int(i) for indices in batches for i in indices]
-    another = own[_others([pieces.pieces[i].id for i in order])]
     squared = {"own": 0.0, "another": 0.0, "zeros": 0.0, "copy_previous": 0.0}
     values = 0.0
-    start = 0
-    for indices in batches:
-        frames, lengths = pieces.batch(indices, device)
-        place = slice(start, start + len(indices))
-        start += len(indices)
-        for name, vector in (("own", own[place]), ("another", another[place]), ("zeros", torch.zeros_like(own[place]))):
-            out = model(frames, lengths, representation=vector)
-            squared[name] += float(out.squared_error)
-        values += float(out.n_values)
-        squared["copy_previous"] += float(_copy_error(frames, lengths, model.config.mask_silence))
+    for window in pieces.in_order(batch_size):
+        vectors = [model.encode(*pieces.batch(indices, device))[0] for indices in window]
+        own = torch.cat(vectors)
+        another = own[_others([pieces[int(i)].id for indices in window for i in indices])]
+        sizes = [len(indices) for indices in window]
+        for indices, ours, theirs in zip(window, own.split(sizes), another.split(sizes), strict=True):
+            frames, lengths = pieces.batch(indices, device)
+            for name, vector in (("own", ours), ("another", theirs), ("zeros", torch.zeros_like(ours))):
+                out = model(frames, lengths, representation=vector)
+                squared[name] += float(out.squared_error)
+            values += float(out.n_values)
+            squared["copy_previous"] += float(_copy_error(frames, lengths, model.config.mask_silence))
     result: dict[str, float | int] = {name: math.sqrt(value / values) for name, value in squared.items()}
     result["another_over_own"] = result["another"] / result["own"] if result["own"] else 1.0
     result["pieces"] = len(pieces)

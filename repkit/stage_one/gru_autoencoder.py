@@ -338,7 +338,13 @@ class GruAutoencoder(PreTrainedModel):
         Raises:
             UsageError: the model was saved without its frontend.
         """
-        frames = frames_of(waveforms, self.frontend)
+        return self.encode_frames(frames_of(waveforms, self.frontend), kind, batch_size)
+
+    @torch.no_grad()
+    def encode_frames(
+        self, frames: Sequence[np.ndarray], kind: str = "representation", batch_size: int = 64
+    ) -> list[np.ndarray]:
+        """Return the same from the frames (T, F) that this model's frontend has made of each."""
         order = np.argsort([-len(f) for f in frames], kind="stable").tolist()
         found: list[np.ndarray] = [np.empty(0)] * len(frames)
         was_training = self.training
@@ -430,6 +436,14 @@ class GruAutoencoderEncoder:
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
         return self.model.encode_waveforms(waveforms, self.kind, self.config.batch_size)
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
+        return frames_of([waveform], self.model.frontend)[0]
+
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return what `encode` returns, from frames."""
+        return self.model.encode_frames(frames, self.kind, self.config.batch_size)
 
     def provenance(self) -> Mapping[str, object]:
         """Return JSON values: architecture, readout, checksum of the weights, frontend, corpora and speakers heard."""

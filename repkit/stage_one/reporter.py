@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import torch
+
 Progress = Literal["auto", "bar", "lines", "none"]
 """``auto`` draws a bar on a terminal and writes lines elsewhere; ``none`` writes only into the run's log file."""
+
+MEMORY = {"peak_memory_mb": "of memory at most", "peak_device_memory_mb": "on the device at most"}
+"""The figures of `peak_memory` and how a line of the log calls them."""
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the most memory this process has held so far, in MB (10^6 bytes), and on a GPU that of its tensors.
+
+    Systems with neither ``/proc`` nor the ``resource`` module (Windows) have no figure for the process.
+    """
+    found = {}
+    with suppress(ImportError):
+        found["peak_memory_mb"] = round(_peak_of_process() / 1e6)
+    if device.type == "cuda":
+        found["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+    return found
+
+
+def _peak_of_process() -> int:
+    with suppress(OSError, StopIteration):
+        # getrusage() would count what the program that started this one held at that moment
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Reporter(AbstractContextManager["Reporter"]):

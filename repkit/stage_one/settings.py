@@ -31,7 +31,7 @@ class PretrainConfig(Config):
         batch_size: pieces per update, over all processes.
         learning_rate: Adam's, constant; betas 0.9, 0.999, epsilon 1e-8.
         clip_value: gradients are clipped element by element to plus and minus this.
-        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware multiplies it fast.
+        precision: ``"fp32"``, ``"bf16"`` (matrix products), or ``"auto"``: bf16 where the hardware multiplies it fast.
         device: ``"auto"`` (what accelerate finds) or ``"cpu"``.
         seed: of the weights, the order of batches, the dropout and the held-out speakers.
         export: which weights become ``encoder/``: ``"last"`` (the paper) or ``"best"`` by the held-out speakers.
@@ -39,6 +39,8 @@ class PretrainConfig(Config):
         frames_dtype: type of the cached frames on disk and in memory.
         checkpoint_every_s: seconds between two checkpoints inside an epoch; changes no result.
         checkpoint_every_steps: also after so many updates; 0 never; changes no result.
+        window_hours: speech that is shuffled together. A corpus of more is heard window by window: shard-sized blocks in
+            an order drawn from (seed, epoch), so that two windows are all the memory it needs.
         ram_budget_gb: frames up to this size are held in memory, larger ones read from the cache; changes no result.
     """
 
@@ -72,6 +74,7 @@ class PretrainConfig(Config):
     export: Literal["last", "best"] = "last"
     diagnose_every: int = Field(16, ge=0)
     frames_dtype: Literal["float16", "float32"] = "float16"
+    window_hours: float = Field(24.0, gt=0)
 
     checkpoint_every_s: float = Field(300.0, gt=0)
     checkpoint_every_steps: int = Field(0, ge=0)

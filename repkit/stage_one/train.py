@@ -2,7 +2,7 @@
 
 Every random number of an update (dropout, noise) comes from a seed made of (seed, epoch, update, rank), the order of
 batches from (seed, epoch); so a run that was killed and started again goes on bit by bit as if nothing had happened.
-The loss of a batch that several processes share is still one root over all its values (`_global_loss`).
+The loss of a batch that several processes share is still one root over all its values (`repkit.stage_one.update.global_loss`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from repkit.api import Utterance
 from repkit.errors import DataError
-from repkit.features.collate import length_batches
 from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
 from repkit.runs.directory import append_jsonl, locked, read_json
 from repkit.runs.environment import environment
+from repkit.runs.executors import keep_freed_memory
 from repkit.runs.seeding import derive_seed
 from repkit.stage_one.data import Pieces, split_speakers
 from repkit.stage_one.diagnostics import dev_rmse, vector_use
@@ -33,15 +32,15 @@ from repkit.stage_one.export import export_encoder
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.identity import finished_results, run_identity
-from repkit.stage_one.reporter import Progress, Reporter
+from repkit.stage_one.reporter import MEMORY, Progress, Reporter, peak_memory
 from repkit.stage_one.settings import PretrainConfig
+from repkit.stage_one.update import build_optimizer, pick_precision, update
 from repkit.training.checkpoint import (
     load_newest_checkpoint,
     pack_optimizer,
     save_checkpoint,
     unpack_optimizer,
 )
-from repkit.training.optim import resolve_precision
 
 
 def pretrain(
@@ -68,7 +67,8 @@ def pretrain(
         DataError: no speech, or the loss is not a number.
         KeyboardInterrupt: after saving a checkpoint, when stopped by Ctrl-C.
     """
-    torch.set_flush_denormal(True)  # before any parallel region: 3.3 times faster steps in mid-training
+    torch.set_flush_denormal(True)  # before any parallel region: up to 3.3 times faster steps in mid-training
+    keep_freed_memory()
     from accelerate import Accelerator
 
     identity = run_identity(config, {store.spec.corpus: store.spec.fingerprint for store in stores})
@@ -103,7 +103,7 @@ class _Run:
         self.main = accelerator.is_main_process
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.device = accelerator.device
-        self.precision = resolve_precision(config.precision, self.device)
+        self.precision = pick_precision(config.precision, self.device)
         self.stores = stores
         self.frame_shift_s = stores[0].spec.frame_shift_s or 0.0
         if self.main:
@@ -123,11 +123,9 @@ class _Run:
         torch.manual_seed(derive_seed(config.seed, "weights"))
         self.bare = GruAutoencoder(self._model_config(frontend))
         self.model = accelerator.prepare(self.bare.to(self.device))
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8
-        )
+        self.optimizer = build_optimizer(self.model.parameters(), config.learning_rate, self.device)
         self.epoch = self.position = self.step = 0
-        self.squared = self.values = self.seconds = self.hours = 0.0
+        self.squared = self.values = self.seconds = self.loading = self.hours = 0.0
         self.best: dict[str, float] = {}
 
     def _cut(self, ids: frozenset[str], frontend: Any) -> Pieces:
@@ -135,7 +133,8 @@ class _Run:
         longest = frontend.n_frames(round(c.chunk_s * frontend.sample_rate))
         hop = max(1, round(c.chunk_hop_s / frontend.frame_shift_s)) if c.chunk_hop_s else None
         wanted = [set(ids) & set(store.ids) for store in self.stores]
-        return Pieces(self.stores, wanted, longest, c.chunks, hop, c.ram_budget_gb * 1e9)
+        window = c.window_hours * 3600 / frontend.frame_shift_s
+        return Pieces(self.stores, wanted, longest, c.chunks, hop, c.ram_budget_gb * 1e9, window)
 
     def _model_config(self, frontend: Any) -> GruAutoencoderConfig:
         c = self.config
@@ -193,7 +192,7 @@ class _Run:
     def _save(self) -> None:
         if self.main:
             tensors = {f"model.{k}": v for k, v in self.bare.state_dict().items()} | pack_optimizer(self.optimizer)
-            names = ("epoch", "position", "step", "squared", "values", "seconds", "hours", "best")
+            names = ("epoch", "position", "step", "squared", "values", "seconds", "loading", "hours", "best")
             meta = {name: getattr(self, name) for name in names}
             save_checkpoint(self.out / "checkpoints", self.step, tensors, meta)
         self.saved_at = time.monotonic()
@@ -203,8 +202,7 @@ class _Run:
     def train(self, progress: Progress) -> dict[str, Any]:
         self._resume()
         c = self.config
-        lengths = self.train_pieces.lengths
-        per_epoch = len(length_batches(lengths, c.batch_size, c.seed, 0))
+        per_epoch = len(self.train_pieces.batches(c.batch_size, c.seed, 0))  # some more or less where windows differ
         self.saved_at = time.monotonic()
         reporter = Reporter(self.out, progress, per_epoch * c.epochs, self.step, self.main)
         with reporter, _stop_requests(self.world == 1) as stop:
@@ -212,7 +210,8 @@ class _Run:
             self._announce(reporter)
             try:
                 while self.epoch < c.epochs:
-                    self._train_epoch(length_batches(lengths, c.batch_size, c.seed, self.epoch), reporter, stop)
+                    batches = self.train_pieces.batches(c.batch_size, c.seed, self.epoch)
+                    self._train_epoch(batches, reporter, stop)
                     self._end_epoch(reporter)
                 return self._finish(reporter)
             except KeyboardInterrupt:
@@ -256,22 +255,20 @@ class _Run:
         mine, weight = list(indices[self.rank :: self.world]), 1.0
         if not mine:
             mine, weight = [indices[0]], 0.0
+        began = time.monotonic()
         frames, lengths = self.train_pieces.batch(mine, self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            out = self.model(frames, lengths)
-        objective, total = _global_loss(self.accelerator, out.squared_error * weight, out.n_values * weight)
-        squared, values = total.tolist()
+        self.loading += time.monotonic() - began
+        squared, values = update(
+            self.accelerator, self.model, self.optimizer, frames, lengths,
+            precision=self.precision, clip_value=c.clip_value, weight=weight,
+        )  # fmt: skip
         if not math.isfinite(squared):
             self._refuse_nan(indices)
-        objective.backward()
-        torch.nn.utils.clip_grad_value_(self.model.parameters(), c.clip_value)
-        self.optimizer.step()
         n_frames = int(self.train_pieces.lengths[list(indices)].sum())
         return math.sqrt(squared / values), squared, values, n_frames
 
     def _refuse_nan(self, indices: Sequence[int]) -> None:
-        ids = sorted({self.train_pieces.pieces[int(i)].id for i in indices})
+        ids = sorted({self.train_pieces[int(i)].id for i in indices})
         raise DataError(
             f"{self.out}: the loss is not a number in epoch {self.epoch + 1}, update {self.position + 1}; a finite "
             "loss was expected; the last good checkpoint is kept; look at these utterances, use precision = 'fp32' or "
@@ -291,16 +288,22 @@ class _Run:
                 self.best = {"epoch": number, "dev_rmse": record["dev_rmse"]}
                 state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
                 save_checkpoint(self.out / "checkpoints" / "best", self.step, state, self.best, keep=1)
-        record |= {"seconds": round(self.seconds, 2), "hours_per_second": self.hours / max(self.seconds, 1e-9)}
+        record |= {
+            "seconds": round(self.seconds, 2),
+            "hours_per_second": self.hours / max(self.seconds, 1e-9),
+            "loading_share": round(self.loading / max(self.seconds, 1e-9), 4),
+            **peak_memory(self.device),
+        }
         if self.main:
             append_jsonl(self.out / "metrics.jsonl", record)
         numbers = {"train/epoch_rmse": record["train_rmse"], "speed/hours_per_second": record["hours_per_second"]}
+        numbers |= {f"speed/{k}": v for k, v in record.items() if "memory" in k or k == "loading_share"}
         numbers |= {"dev/rmse": record["dev_rmse"]} if "dev_rmse" in record else {}
         numbers |= {f"vector_use/{k}": v for k, v in record.get("vector_use", {}).items()}
         reporter.scalars(numbers, self.step)
         reporter.line(_epoch_line(record, c.epochs))
         self.epoch, self.position = number, 0
-        self.squared = self.values = self.seconds = self.hours = 0.0
+        self.squared = self.values = self.seconds = self.loading = self.hours = 0.0
         self._save()
         self._set_status("running")
 
@@ -328,6 +331,8 @@ class _Run:
                 "exported": c.export,
                 "parameters": sum(p.numel() for p in self.bare.parameters()),
                 "training_seconds": round(sum(m["seconds"] for m in metrics), 1),
+                "hours_per_second": _mean_speed(metrics),
+                **peak_memory(self.device),
                 "provenance": self.bare.config.provenance,
             }
             if len(self.dev_pieces):
@@ -362,19 +367,6 @@ class _Run:
             )
 
 
-def _global_loss(accelerator: Any, squared: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what to differentiate and the sums over all processes (squared error, values).
-
-    The loss is sqrt(S / N) over the whole batch, its gradient dS / (2 N sqrt(S / N)). S and N are summed over the
-    processes first; times the number of processes, because their gradients are averaged.
-    """
-    total = torch.stack([squared.detach(), values.detach()])
-    if accelerator.num_processes > 1:
-        total = accelerator.reduce(total, reduction="sum")
-    root = torch.sqrt(total[0] / total[1]).clamp_min(1e-12)
-    return squared * (accelerator.num_processes / (2 * total[1] * root)), total
-
-
 @contextmanager
 def _stop_requests(enabled: bool) -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or termination into an event, so that the update at hand is finished and saved."""
@@ -397,11 +389,18 @@ def _stop_requests(enabled: bool) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _mean_speed(metrics: Sequence[Mapping[str, Any]]) -> float:
+    """Return hours of speech per second over all epochs."""
+    seconds = sum(m["seconds"] for m in metrics)
+    return sum(m["hours_per_second"] * m["seconds"] for m in metrics) / max(seconds, 1e-9)
+
+
 def _epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     text = f"epoch {record['epoch']}/{epochs}: train RMSE {record['train_rmse']:.4f}"
     if "dev_rmse" in record:
         text += f", dev RMSE {record['dev_rmse']:.4f}"
     text += f", {record['seconds']:.0f} s, {record['hours_per_second']:.4f} h of speech/s"
+    text += "".join(f", {record[name]} MB {where}" for name, where in MEMORY.items() if name in record)
     if "vector_use" in record:
         use = record["vector_use"]
         text += f"; own vector {use['own']:.4f}, another's {use['another']:.4f}, zeros {use['zeros']:.4f}"

@@ -20,7 +20,7 @@ from repkit.workflows.pretrain_ae import pretrain_ae
 def main(out, cache):
     corpus = SyntheticCorpus(SyntheticCorpus.Config(name="toy", n_speakers=4, n_sentences=2, duration_s=0.8))
     config = PretrainConfig(hidden_size=8, batch_size=5, epochs=3, dropout=0.0, learning_rate=0.01, clip_value=0.02,
-                            frontend_settings={"bands": 16}, device="cpu")
+                            frontend_settings={"bands": 16}, device="cpu", precision="fp32")
     pretrain_ae([corpus], Path(out), config, cache=Path(cache), progress="lines")
 
 

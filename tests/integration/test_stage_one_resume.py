@@ -17,10 +17,18 @@ from repkit.store import open_store
 DRIVER = '''
 import json, os, random, signal, sys, time
 from pathlib import Path
+import torch
 from repkit.audio.synthetic import SyntheticCorpus
+from repkit.stage_one.gru_layer import gru_layer
 from repkit.stage_one.train import PretrainConfig
 from repkit.workflows.embed import embed
 from repkit.workflows.pretrain_ae import pretrain_ae
+
+# the compiled loops are loaded once here and not in every child
+for low in (torch.float32, torch.bfloat16):
+    gru_layer(torch.nn.GRU(2, 2), torch.zeros(2, 1, 2), None, low).sum().backward()
+    with torch.no_grad():
+        gru_layer(torch.nn.GRU(2, 2), torch.zeros(2, 1, 2), None, low)
 
 folder = Path(sys.argv[1])
 draw = random.Random(0)

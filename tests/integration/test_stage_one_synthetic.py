@@ -13,7 +13,7 @@ from repkit.stage_one.gru_autoencoder import GruAutoencoder
 from repkit.stage_one.open import open_encoder
 from repkit.stage_one.train import PretrainConfig
 from repkit.store import open_store
-from repkit.workflows.embed import embed, prefetch
+from repkit.workflows.embed import embed
 from repkit.workflows.pretrain_ae import pretrain_ae
 
 
@@ -69,7 +69,7 @@ def test_embedding_with_every_encoder(trained, tmp_path):
             np.testing.assert_allclose(found.values[row], alone, atol=1e-5)
         assert stores["new"].spec.source["encoder"] in ("gru_autoencoder", "statistics")
     n = len(speech.utterances())
-    assert seen[: -(-n // 10)] == [("new", min(n, 10 * (i + 1)), n) for i in range(-(-n // 10))]
+    assert seen[:n] == [("new", i + 1, n) for i in range(n)]
     heard = open_store(tmp_path / "ae-toy" / "new").spec.source
     assert heard["speakers"]
     assert {c["name"] for c in heard["corpora"]} == {"toy", "other"}
@@ -160,24 +160,6 @@ def test_corpora_must_be_named_once(tmp_path):
         pretrain_ae([corpus(), corpus()], tmp_path / "ae", config(), cache=tmp_path)
     with pytest.raises(UsageError, match="expected one or more"):
         pretrain_ae([], tmp_path / "ae", config(), cache=tmp_path)
-
-
-def test_prefetch_keeps_order_hands_errors_on_and_stops_its_thread():
-    assert list(prefetch(range(50), 3)) == list(range(50))
-
-    def broken():
-        yield 1
-        raise OSError("gone")
-
-    stream = prefetch(broken(), 3)
-    assert next(stream) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(stream)
-    taken = []
-    endless = prefetch((taken.append(i) or i for i in range(10**9)), 3)
-    next(endless)
-    endless.close()
-    assert len(taken) < 10
 
 
 def test_no_path_of_this_machine_in_what_is_shared(trained):

@@ -68,6 +68,7 @@ def small():
                 "epochs": 2,
                 "chunk_s": 0.6,
                 "device": "cpu",
+                "precision": "fp32",
                 "dev_speakers": 0.2,
             }
             | more

@@ -16,11 +16,13 @@ from repkit.errors import DataError, UsageError
 from repkit.features.collate import length_batches
 from repkit.runs.directory import locked
 from repkit.runs.seeding import derive_seed
+from repkit.stage_one import data as data_module
 from repkit.stage_one import train as train_module
 from repkit.stage_one.data import Pieces, split_speakers
 from repkit.stage_one.gru_autoencoder import GruAutoencoder
 from repkit.stage_one.settings import PretrainConfig
 from repkit.stage_one.train import pretrain
+from repkit.stage_one.update import pick_precision
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.training import checkpoint as checkpoint_module
 from repkit.training.checkpoint import load_newest_checkpoint
@@ -87,6 +89,11 @@ def test_it_learns_and_says_what_it_did(toy, tmp_path, small):
     assert GruAutoencoder.from_pretrained(out / "encoder").config.provenance == heard
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     assert json.loads((out / "environment.json").read_text())["precision"] == "fp32"
+    for record in (results, metrics[-1]):
+        assert 50 < record["peak_memory_mb"] < 100_000
+        assert record["hours_per_second"] > 0
+    assert 0 < metrics[-1]["loading_share"] < 1
+    assert "MB of memory at most" in (out / "log.txt").read_text()
     assert "use of the vector (bidirectional decoder" in (out / "log.txt").read_text()
     assert list((out / "tensorboard").glob("events.*"))
     assert {p.name for p in out.iterdir()} == {
@@ -208,7 +215,7 @@ def test_a_loss_that_is_no_number_names_the_utterances_and_keeps_the_checkpoint(
 
     def batch(self, indices, device):
         frames, lengths = real(self, indices, device)
-        if any(self.pieces[int(i)].id == "toy/007" for i in indices):
+        if any(self[int(i)].id == "toy/007" for i in indices):
             frames[0, 0, 0] = float("nan")
         return frames, lengths
 
@@ -278,13 +285,41 @@ def test_bf16_trains_too(toy, tmp_path, small):
     assert weights(tmp_path / "run")["bridge.weight"].dtype == torch.float32
 
 
-def test_auto_precision_is_fp32_without_amx(monkeypatch):
+def test_a_corpus_of_many_windows_resumes_exactly_and_memory_changes_nothing(toy, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(data_module, "SHARD_SIZE", 2)
+    config = small(window_hours=60 * 0.04 / 3600)  # 60 frames
+    run(toy, tmp_path / "memory", config)
+    streamed = config.model_copy(update={"ram_budget_gb": 0.0, "checkpoint_every_steps": 2})
+    real, left = train_module._Run._update, [5]
+
+    def update(self, indices):
+        if not left[0]:
+            raise RuntimeError("power cut")
+        left[0] -= 1
+        return real(self, indices)
+
+    monkeypatch.setattr(train_module._Run, "_update", update)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(toy, tmp_path / "disk", streamed)
+    monkeypatch.setattr(train_module._Run, "_update", real)
+    run(toy, tmp_path / "disk", streamed)
+    assert same(weights(tmp_path / "memory"), weights(tmp_path / "disk"))
+    run(toy, tmp_path / "one-window", small())
+    assert not same(weights(tmp_path / "memory"), weights(tmp_path / "one-window"))
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx", "stage_one", "stage_two"),
+    [(False, False, "fp32", "fp32"), (False, True, "bf16", "fp32"), (True, True, "bf16", "bf16")],
+)
+def test_auto_precision_of_both_stages(monkeypatch, amx, avx, stage_one, stage_two):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert resolve_precision("auto", cpu) == "fp32"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert resolve_precision("auto", cpu) == "bf16"
-    assert resolve_precision("fp32", cpu) == "fp32"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
+    assert pick_precision("auto", cpu) == stage_one
+    assert resolve_precision("auto", cpu) == stage_two
+    assert pick_precision("fp32", cpu) == "fp32"
+    assert pick_precision("bf16", cpu) == "bf16"
 
 
 @pytest.mark.parametrize("decoder", ["blind", "no_leak"])

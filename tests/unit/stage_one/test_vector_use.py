@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from repkit.stage_one import data
 from repkit.stage_one.data import Pieces
 from repkit.stage_one.diagnostics import _others, dev_rmse, vector_use
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
@@ -28,7 +29,7 @@ def test_numbers_one_utterance_at_a_time(toy):
     net = model("blind")
     found = vector_use(net, made, 4, CPU)
     net.eval()
-    order = np.concatenate(made.in_order(4)).tolist()
+    order = np.concatenate(made.in_order(4)[0]).tolist()
     frames = [torch.from_numpy(made.frames(i).astype(np.float32))[None] for i in order]
     with torch.no_grad():
         own = [net.encode(f)[0] for f in frames]
@@ -65,3 +66,15 @@ def test_another_is_of_another_utterance():
     assert _others(["a", "a", "b", "c", "c"]) == [2, 2, 3, 0, 0]
     assert _others(["a", "b"]) == [1, 0]
     assert _others(["a", "a"]) == [0, 1]  # nobody else there
+
+
+def test_several_windows_give_the_same_errors(toy, monkeypatch):
+    monkeypatch.setattr(data, "SHARD_SIZE", 3)
+    net = model("blind")
+    whole = vector_use(net, pieces(toy[0]), 4, CPU)
+    in_windows = Pieces([toy[0]], [set(toy[0].ids[:10])], 1000, "whole", None, 0, window_frames=60)
+    found = vector_use(net, in_windows, 4, CPU)
+    assert in_windows._n_windows > 1
+    for name in ("own", "zeros", "copy_previous"):
+        assert found[name] == pytest.approx(whole[name], rel=1e-5)
+    assert found["another"] != whole["another"]  # another one of the same window
