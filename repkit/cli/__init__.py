@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("repkit.cli.embed", "Encode corpora into HDF5 embedding stores."),
     "train-ser": ("repkit.cli.train_ser", "Stage two: train and score emotion models by a recipe."),
     "probe": ("repkit.cli.probe", "Score embeddings with classical heads, in seconds."),
+    "compare": ("repkit.cli.compare", "Tell whether stage one helps: stores, their controls, and the verdict."),
     "reproduce": ("repkit.cli.reproduce", "Run a paper's tables on the corpora you have and print them beside ours."),
     "leaderboard": ("repkit.cli.leaderboard", "Rank runs on published splits, with intervals and commands."),
     "report": ("repkit.cli.report", "Rebuild the report of a run, or compare several runs."),

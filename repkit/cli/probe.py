@@ -18,7 +18,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def probe(
     embeddings: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]DIR...", help="Embedding stores made by `repkit embed`.")
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]DIR[+DIR]...", help="Embedding stores made by `repkit embed`; DIR+DIR joins them."
+        ),
     ],
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006

@@ -32,7 +32,9 @@ def train_ser(
     embeddings: Annotated[
         list[str],
         typer.Option(
-            metavar="[NAME=]DIR", help="Embedding stores made by `repkit embed`; each is a condition. Repeatable."
+            metavar="[NAME=]DIR[+DIR]",
+            help="Embedding stores made by `repkit embed`; each is a condition, whose vectors are joined where several "
+            "folders are given with a plus. Repeatable.",
         ),
     ] = [],  # noqa: B006
     set_: Annotated[
@@ -143,32 +145,39 @@ def _check_hold_out(recipe: SerRecipe) -> None:
         )
 
 
-def embedding_conditions(texts: list[str], option: str = "--embeddings ") -> list[dict[str, str]]:
-    """Return name and folder of every ``[NAME=]DIR``.
+def embedding_conditions(texts: list[str], option: str = "--embeddings ") -> list[dict[str, Any]]:
+    """Return name and folder, or folders that are joined, of every ``[NAME=]DIR[+DIR]``.
+
+    A folder whose own name holds a plus is taken as it is where it exists.
 
     Raises:
         UsageError: no such folder, or one with several encoders and no name which.
     """
-    conditions = []
+    conditions: list[dict[str, Any]] = []
     for text in texts:
-        name, equals, folder = text.partition("=")
+        name, equals, given = text.partition("=")
         if not equals:
-            name, folder = "", text
-        path = Path(folder)
-        if not path.is_dir():
-            raise UsageError(
-                f"{option}{text}: no such folder; make it with `repkit embed --encoder RUN --corpus NAME=PATH --out {folder}`"
-            )
-        if not name:
-            encoders = sorted({p.parent.parent.name for p in path.glob("*/*/manifest.json")})
-            if len(encoders) > 1:
-                choices = " ".join(f"{option}{path / e}" for e in encoders)
-                raise UsageError(
-                    f"{option}{text}: holds embeddings of several encoders; name those you want: {choices}"
-                )
-            name = encoders[0] if encoders else path.name
-        conditions.append({"name": name, "embeddings": folder})
+            name, given = "", text
+        folders = [given] if Path(given).is_dir() else given.split("+")
+        encoders = [_encoder_of(folder, text, option, named=bool(name)) for folder in folders]
+        embeddings = folders[0] if len(folders) == 1 else folders
+        conditions.append({"name": name or "_and_".join(encoders), "embeddings": embeddings})
     return conditions
+
+
+def _encoder_of(folder: str, text: str, option: str, *, named: bool) -> str:
+    """Return the name of the encoder whose embeddings a folder holds."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise UsageError(
+            f"{option}{text}: {'' if folder in text.split('=') else f'{folder or repr(folder)}: '}no such folder; make it "
+            f"with `repkit embed --encoder RUN --corpus NAME=PATH --out {folder}`"
+        )
+    encoders = sorted({p.parent.parent.name for p in path.glob("*/*/manifest.json")})
+    if len(encoders) > 1 and not named:
+        choices = " ".join(f"{option}{path / e}" for e in encoders)
+        raise UsageError(f"{option}{text}: holds embeddings of several encoders; name those you want: {choices}")
+    return encoders[0] if encoders else path.name
 
 
 def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> None:

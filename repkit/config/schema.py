@@ -105,11 +105,30 @@ class Condition(_Table):
     """One system of a run: an embedding, or settings of its own; every condition is trained with all folds and seeds."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    embeddings: str | None = Field(default=None, description="folder of embedding stores; none for a baseline")
+    embeddings: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="folder of embedding stores, or several whose vectors are joined, each weighing alike; none for a baseline",
+    )
     fusion: Literal["none", "late", "early"] | None = None
     set: dict[str, Any] = Field(
         default_factory=dict, description="tables laid over the recipe for this condition, e.g. {model = {name = ...}}"
     )
+
+    @field_validator("embeddings")
+    @classmethod
+    def _one_or_several(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if not isinstance(value, tuple):
+            return value
+        if not value or len(set(value)) != len(value):
+            raise ValueError("needs at least one folder, each once")
+        return value[0] if len(value) == 1 else value
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the embeddings: none, one, or those that are joined."""
+        if self.embeddings is None:
+            return ()
+        return (self.embeddings,) if isinstance(self.embeddings, str) else self.embeddings
 
     @field_validator("set")
     @classmethod
@@ -326,10 +345,18 @@ class SerRecipe(_Table):
 
 
 class PretrainRecipe(_Table):
-    """A recipe of ``repkit pretrain-ae``; `training` is validated against the trainer's own config."""
+    """A recipe of ``repkit pretrain-ae``; `training` is validated against the trainer's own config.
+
+    With objectives an encoder is trained on their weighted sum; without, the paper's autoencoder on its own loss.
+    """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     command: Literal["pretrain-ae"] = "pretrain-ae"
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     description: str = ""
     training: dict[str, Any] = Field(default_factory=dict)
+    objectives: tuple[ComponentTable, ...] = ()
+
+    def objective_tables(self) -> list[dict[str, Any]]:
+        """Return name, weight and settings of each objective as one flat table."""
+        return [{"name": one.name, "weight": one.weight, **one.settings} for one in self.objectives]

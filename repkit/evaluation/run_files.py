@@ -199,7 +199,9 @@ def _info(
     elif not has_vector:
         role = "system"
     else:
-        # stores are named after the encoder: <out>/untrained-ae-x/<corpus>
-        parts = [name, *Path(str(embeddings)).parts[-2:], *([name.rpartition(".")[2]] if settings else [])]
+        # stores are named after the encoder: <out>/untrained-ae-x/<corpus>; several are joined
+        folders = embeddings if isinstance(embeddings, list | tuple) else [embeddings]
+        parts = [name, *(part for folder in folders for part in Path(str(folder)).parts[-2:])]
+        parts += [name.rpartition(".")[2]] if settings else []
         role = "control" if any(_CONTROL.match(part) for part in parts) else "vector"
     return ConditionInfo(name, role, has_vector, settings, variant, twin)

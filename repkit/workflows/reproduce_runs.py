@@ -12,7 +12,6 @@ from repkit.config import PretrainRecipe, SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import RecipeError, RepkitError, did_you_mean
 from repkit.papers import StageOne
-from repkit.plugins.load import validate
 from repkit.runs.directory import canonical_hash, read_json
 from repkit.workflows.reproduce_cells import PlannedCell, Request, Unit
 from repkit.workflows.ser_conditions import capabilities_of
@@ -131,7 +130,7 @@ def make_vectors(
 
 def _pretrain(stage: StageOne, heard: str, request: Request, watch: Watch) -> Path:
     """Train the autoencoder of a system and return its run."""
-    from repkit.stage_one.settings import PretrainConfig
+    from repkit.stage_one.settings import settings_of
     from repkit.workflows.pretrain_ae import pretrain_ae
 
     settings = [*stage.set, *request.pretrain_assignments]
@@ -139,7 +138,7 @@ def _pretrain(stage: StageOne, heard: str, request: Request, watch: Watch) -> Pa
     # other settings need another folder: a run of pretrain-ae refuses to go on under new ones
     mark = f"-{canonical_hash(settings)[:8]}" if settings else ""
     out = request.runs / f"{recipe.name}-{heard}{mark}"
-    config = validate(PretrainConfig, recipe.training, "training")
+    config = settings_of(recipe)
     pretrain_ae([request.corpora[heard]], out, config, on_bad_audio=request.on_bad_audio, progress=watch.progress)
     return out
 
@@ -316,7 +315,7 @@ def command_of(unit: Unit, recipe: SerRecipe, request: Request) -> str:
     names = (*unit.corpora, *unit.hold_out)
     words += [w for text in request.corpus_set if text.split(".")[0] in names for w in ("--corpus-set", text)]
     for condition in recipe.conditions:
-        words += ["--embeddings", f"{condition.name}={condition.embeddings}"] if condition.embeddings else []
+        words += ["--embeddings", f"{condition.name}={'+'.join(condition.folders)}"] if condition.folders else []
     seeds = [f"seeds={list(recipe.seeds)}"] if request.seeds is not None else []
     words += [word for text in (*unit.set, *request.assignments, *seeds) for word in ("--set", text)]
     words += ["--on-bad-audio", "skip"] if request.on_bad_audio == "skip" else []

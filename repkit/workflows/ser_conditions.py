@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,28 @@ from repkit.plugins import build_config, load
 from repkit.plugins.load import validation_lines
 from repkit.runs.directory import canonical_hash
 from repkit.store import Store, open_store
+from repkit.workflows.ser_joined import JoinedStore
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedCondition:
-    """A condition with its recipe and the stores its embeddings come from, one per corpus."""
+    """A condition with its recipe and the stores its embeddings come from, one per corpus (or several read as one)."""
 
     name: str
     fusion: str
-    stores: Mapping[str, Store]
+    stores: Mapping[str, Store | JoinedStore]
     recipe: SerRecipe
 
     @property
     def dim(self) -> int:
         """D of the embedding, 0 for the baseline."""
         return next(iter(self.stores.values())).spec.dim if self.stores else 0
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """D of each embedding that is joined; one number where nothing is."""
+        store = next(iter(self.stores.values()), None)
+        return store.blocks if isinstance(store, JoinedStore) else (self.dim,)
 
     def describe(self) -> dict[str, Any]:
         """Return JSON values: fusion and, per corpus, the store's fingerprint and source."""
@@ -174,23 +181,12 @@ def _resolve(condition: Condition, corpora: Mapping[str, str], whole: SerRecipe)
     if condition.embeddings is None:
         _check_has_vectors(condition.name, recipe)
         return ResolvedCondition(condition.name, "none", {}, recipe)
-    stores = {name: open_store(find_store(Path(condition.embeddings), name)) for name in corpora}
-    for name, fingerprint in corpora.items():
-        _check_corpus(stores[name], fingerprint)
+    parts = [_open(folder, condition.name, corpora) for folder in condition.folders]
+    stores: Mapping[str, Store | JoinedStore] = parts[0]
+    if len(parts) > 1:
+        _check_joined(condition, parts, recipe)
+        stores = {name: JoinedStore([part[name] for part in parts]) for name in corpora}
     kinds = {store.spec.kind for store in stores.values()}
-    if len({canonical_hash([s.spec.kind, s.spec.dim, s.spec.source]) for s in stores.values()}) != 1:
-        first, *others = stores
-        differing = [
-            f"{first} and {name} differ in {line.partition(':')[0]}"
-            for name in others
-            for line in stores[first].spec.differences(stores[name].spec)
-            if not line.startswith("corpus")
-        ]
-        raise StoreError(
-            f"{condition.embeddings}: the corpora of condition {condition.name!r} were embedded by different encoders or "
-            "with different settings; the same for all was expected; embed them again with one encoder",
-            differing,
-        )
     natural = "late" if kinds == {"vectors"} else "early"
     fusion = condition.fusion or natural
     if fusion != natural:
@@ -214,6 +210,42 @@ def _resolve(condition: Condition, corpora: Mapping[str, str], whole: SerRecipe)
             f"condition {condition.name!r}: frame-level states cannot be cut into segments; embed with --level utterance"
         )
     return ResolvedCondition(condition.name, fusion, stores, recipe)
+
+
+def _open(folder: str, condition: str, corpora: Mapping[str, str]) -> dict[str, Store]:
+    """Return the store of every corpus below a folder of embeddings, all made by one encoder."""
+    stores = {name: open_store(find_store(Path(folder), name)) for name in corpora}
+    for name, fingerprint in corpora.items():
+        _check_corpus(stores[name], fingerprint)
+    if len({canonical_hash([s.spec.kind, s.spec.dim, s.spec.source]) for s in stores.values()}) != 1:
+        first, *others = stores
+        differing = [
+            f"{first} and {name} differ in {line.partition(':')[0]}"
+            for name in others
+            for line in stores[first].spec.differences(stores[name].spec)
+            if not line.startswith("corpus")
+        ]
+        raise StoreError(
+            f"{folder}: the corpora of condition {condition!r} were embedded by different encoders or "
+            "with different settings; the same for all was expected; embed them again with one encoder",
+            differing,
+        )
+    return stores
+
+
+def _check_joined(condition: Condition, parts: Sequence[Mapping[str, Store]], recipe: SerRecipe) -> None:
+    """Refuse to join what cannot be made to weigh alike."""
+    for folder, part in zip(condition.folders, parts, strict=True):
+        if any(store.spec.kind != "vectors" for store in part.values()):
+            raise UsageError(
+                f"condition {condition.name!r}: {folder} holds frame-level states; utterance vectors were expected of "
+                "embeddings that are joined; embed with --level utterance"
+            )
+    if not recipe.vector.standardise:
+        raise UsageError(
+            f"condition {condition.name!r}: vector.standardise = false with {len(parts)} embeddings that are joined; "
+            "true was expected, because only standardised ones weigh alike; set it, or give one embedding"
+        )
 
 
 def _check_has_vectors(name: str, recipe: SerRecipe) -> None:

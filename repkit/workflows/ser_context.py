@@ -41,6 +41,7 @@ class SerContext:
         crops: frames of each ``crop_s``.
         chosen: per condition and view the settings that an estimator has been given by the test folds.
         device: of the trainings: ``cpu`` or ``cuda``.
+        weights: per condition of joined embeddings the factor (D,) of every column once it is standardised.
     """
 
     run: Path
@@ -57,6 +58,7 @@ class SerContext:
     crops: Mapping[float, int] = field(default_factory=dict)
     chosen: Mapping[str, Choice] = field(default_factory=dict)
     device: str = "cpu"
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
     _kept: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     def keep(self, name: tuple[str, ...], make: Callable[[], T]) -> T:
@@ -86,6 +88,8 @@ def prepare_fold(context: SerContext, condition: str, train: torch.Tensor) -> Fo
         frames = _by_train(_as_ragged(data.frames, ids), train_ids)
     if seen.vectors is not None and recipe.vector.standardise:
         vectors = _by_train(Ragged.from_vectors(seen.vectors.numpy(), tuple(ids)), train_ids)
+        if condition in context.weights:
+            vectors.scale = vectors.scale * context.weights[condition]
     if seen.states is not None and recipe.vector.standardise:
         states = _by_train(_as_ragged(seen.states, ids), train_ids)
     return FoldData(seen, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)

@@ -41,6 +41,7 @@ from repkit.workflows.ser_data import (
     share,
 )
 from repkit.workflows.ser_jobs import choose_settings, run_job
+from repkit.workflows.ser_joined import block_weights
 from repkit.workflows.ser_models import build_model, task_of
 from repkit.workflows.ser_plan import SerJob, SerPlan, audit_plan, make_plan
 
@@ -90,7 +91,8 @@ def train_ser(
     """
     plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
     place = _Place.choose(executor, device, workers, at_once, scheduler, len(plan.jobs))
-    stores = frame_stores(plan, on_bad_audio, on_frames)
+    elsewhere = place.execute if place.executor == "dask" else None
+    stores = frame_stores(plan, on_bad_audio, on_frames, workers, elsewhere)
     left_out = {**plan.left_out, **remove_left_out(plan, stores)}
     if left_out:
         plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
@@ -231,6 +233,7 @@ def make_context(
         corpora=corpus_classes(plan),
         attributes=attributes(plan),
         crops=crop_frames(plan),
+        weights={c.name: block_weights(c.blocks) for c in plan.conditions if len(c.blocks) > 1},
     )
 
 

@@ -19,8 +19,9 @@ def gru(name, *, weights=None, untrained=None, init="paper", hidden=8, heard=("l
         "architecture": {"hidden_size": hidden, "init": init, "dropout": 0.2},
         "weights_sha256": weights,
         "untrained_seed": untrained,
-        "corpora": [] if untrained is not None else list(heard),
-        "speakers": [],
+        "corpora": [] if untrained is not None else [{"name": n, "fingerprint": n, "hours": len(name)} for n in heard],
+        "speakers": [] if untrained is not None else [f"librispeech/{name}"],
+        "held_out_speakers": [name],
         **more,
     }
 
@@ -115,6 +116,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     one, two = write(tmp_path, "one", gru("one", weights="a")), write(tmp_path, "two", gru("two", weights="a"))
     with pytest.raises(UsageError, match="one and two hold vectors of the same encoder"):
         read_entries([one, two], ["x"])
+    random = [write(tmp_path, n, gru(n, untrained=0, weights=n)) for n in ("untrained-a", "untrained-b")]
+    with pytest.raises(UsageError, match="untrained-a and untrained-b hold vectors of the same encoder"):
+        read_entries(random, ["x"])
     with pytest.raises(UsageError, match="--trained on: one of one was expected; did you mean 'one'"):
         read_entries([one], ["x"], trained=["on"])
     with pytest.raises(UsageError, match="already given as trained"):

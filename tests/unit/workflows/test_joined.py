@@ -26,7 +26,7 @@ def corpus():
 
 def store(folder, corpus, dim, *, speakers=(), ids=None, kind="vectors", seed=0, left_out=()):
     spec = StoreSpec(kind=kind, dim=dim, dtype="float32", corpus=corpus.name, corpus_fingerprint=corpus.fingerprint(),
-                     source={"encoder": folder.name, "speakers": list(speakers), "corpora": ["heard"]}, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
+                     source={"encoder": folder.name, "speakers": list(speakers), "corpora": [{"name": "heard", "fingerprint": "f"}]}, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
     draw = np.random.default_rng(seed)
     with StoreWriter(folder / corpus.name, spec) as writer:
         for i in ids or [u.id for u in corpus.utterances()]:
@@ -109,7 +109,7 @@ def test_joined_stores_are_planned_loaded_and_audited_as_one(corpus, tmp_path):
     assert len({made.signature, alone.signature, plan(corpus, embeddings=[two, one]).signature}) == 3
     sources = condition.describe()["stores"][corpus.name]["source"]
     assert [part["source"]["encoder"] for part in sources["parts"]] == ["one", "two"]
-    assert sources["corpora"] == ["heard"]
+    assert sources["corpora"] == [{"name": "heard", "fingerprint": "f"}]
 
 
 def test_joined_vectors_by_speaker_are_standardised_and_flagged(corpus, tmp_path):

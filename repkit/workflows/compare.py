@@ -1,0 +1,358 @@
+"""``repkit compare``: every store alone and beside the functionals, by one probe and one recipe, and what the gate says."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import repkit
+from repkit.api import Corpus
+from repkit.config import SerRecipe, load_recipe
+from repkit.config.schema import Condition
+from repkit.errors import DataError, RepkitError, UsageError
+from repkit.report.gate_page import write_page
+from repkit.runs.atomic import write_json_atomic
+from repkit.runs.directory import locked, read_json
+from repkit.runs.environment import command_line
+from repkit.workflows.compare_scores import Predictions, measure
+from repkit.workflows.compare_stores import Entry
+from repkit.workflows.reproduce_runs import find_done, plan_unit, train_unit
+from repkit.workflows.ser_plan import SerPlan
+
+SCHEMA = 1
+PROBE = "probe"
+NORMALISATIONS = ("train", "per_speaker", "per_corpus")
+STATE = "compare.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        entries: the stores.
+        corpora: by name.
+        normalisations: of `NORMALISATIONS`.
+        recipe: of stage two, beside the probe; None for the probe alone.
+        protocol: of the probe, None for the recipe's own.
+        seeds: number of seeds of stage two, None for the recipe's own; the probe draws nothing.
+        assignments: ``KEY=VALUE`` laid over the recipe of stage two.
+        probe_assignments: the same for the probe.
+        places: how each corpus was given, for commands.
+        corpus_set: settings of corpora as given.
+        runs: folder of all runs.
+        out: folder of the page.
+        workers: processes, None for one per core.
+        on_bad_audio: stop or skip.
+    """
+
+    entries: tuple[Entry, ...]
+    corpora: Mapping[str, Corpus]
+    normalisations: tuple[str, ...] = ("train", "per_speaker")
+    recipe: str | None = None
+    protocol: str | None = None
+    seeds: int | None = None
+    assignments: tuple[str, ...] = ()
+    probe_assignments: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    corpus_set: tuple[str, ...] = ()
+    runs: Path = Path("runs")
+    out: Path = Path("compare")
+    workers: int | None = None
+    on_bad_audio: Literal["stop", "skip"] = "stop"
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What reads the vectors: the probe, and the recipe of stage two where one is given."""
+        return (PROBE, self.recipe) if self.recipe else (PROBE,)
+
+    @property
+    def functionals(self) -> Entry | None:
+        """The store that all others are joined with."""
+        return next((one for one in self.entries if one.role == "functionals"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class CompareUnit:
+    """One run of train-ser: all stores on one corpus, by one head, under one normalisation.
+
+    Attributes:
+        recipe: name or file of the head's recipe.
+        normalisation: of the vectors; of stage two's frames as well.
+        corpora: the one corpus.
+        resolved: the recipe with a condition for every store.
+        hold_out: none.
+    """
+
+    recipe: str
+    normalisation: str
+    corpora: tuple[str, ...]
+    resolved: SerRecipe
+    hold_out: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is read how on what, in words."""
+        return f"{self.recipe} on {self.corpora[0]}, {self.normalisation.replace('_', '-')} normalisation"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Whom to tell what happens; as `repkit.workflows.reproduce_runs.Watch`.
+
+    Attributes:
+        on_unit: number of the run, runs in all, and the run.
+        on_frames: corpus, utterances and hours of speech read so far.
+        on_start: plan, run directory, whether it is resumed, jobs done.
+        on_event: of jobs.
+        on_end: the run, when nothing more happens in it.
+    """
+
+    on_unit: Callable[[int, int, CompareUnit], None] = lambda number, total, unit: None
+    on_frames: Callable[[str, int, float], None] = lambda corpus, n, hours: None
+    on_start: Callable[[SerPlan, Any, bool, int], None] = lambda plan, run, resumed, n_done: None
+    on_event: Callable[[Any], None] = lambda event: None
+    on_end: Callable[[CompareUnit], None] = lambda unit: None
+
+
+def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
+    """Train what is not trained yet, run by run, and write page, table and figure.
+
+    All stores are opened and all runs planned before the first training. Killed at any moment and started again, it goes on:
+    finished conditions are found in whatever run has them, unfinished runs continued. A run that fails is listed, and the
+    others go on.
+
+    Args:
+        request: what is asked for.
+        watch: told what happens.
+
+    Returns:
+        what stands in ``compare.json`` of the folder.
+
+    Raises:
+        UsageError: no store, a normalisation that there is not, or another process at work in the folder.
+        RecipeError: a recipe does not validate.
+        DataError: a store is missing or damaged, or does not fit its corpus.
+    """
+    watch = watch or Watch()
+    units = plan_units(request)
+    for unit in units:
+        plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
+    request.out.mkdir(parents=True, exist_ok=True)
+    with locked(request.out):
+        known = _known(request.out)
+        predictions: Predictions = {}
+        runs: list[dict[str, Any]] = []
+        failed: list[dict[str, Any]] = []
+        state: dict[str, Any] = {}
+        for number, unit in enumerate(units, 1):
+            watch.on_unit(number, len(units), unit)
+            n_known = len(known)
+            done, trouble = train_unit(unit.resolved, unit, request, watch, known)  # type: ignore[arg-type]
+            watch.on_end(unit)
+            where = {"head": unit.recipe, "normalisation": unit.normalisation, "corpus": unit.corpora[0]}
+            predictions[unit.recipe, unit.normalisation, unit.corpora[0]] = done
+            for name, error in trouble.items():
+                told = str(error) if isinstance(error, RepkitError) else f"{type(error).__name__}: {error}"
+                failed.append({**where, "condition": name, "why": told, "exit_code": getattr(error, "exit_code", 1)})
+            runs += _runs(unit, done, where, request)
+            last = number == len(units)
+            if len(known) == n_known and not last:
+                continue  # nothing was trained: the page of the next one that was, or of the last, has it all
+            state = {
+                **_head(request),
+                "complete": last and not failed,
+                "known": known,
+                "runs": runs,
+                "failed": failed,
+                **measure(request.entries, predictions, request.heads, request.normalisations, tuple(request.corpora)),
+            }
+            write_json_atomic(request.out / STATE, state)
+            write_page(request.out, state, figure=last)
+    return state
+
+
+def plan_units(request: Request) -> list[CompareUnit]:
+    """Return the runs in their order: corpora fastest, then normalisations, the probe before stage two.
+
+    Raises:
+        UsageError: nothing to compare, or a normalisation that there is not.
+        RecipeError: a recipe does not validate.
+    """
+    if not request.entries:
+        raise UsageError("compare: no store; at least one was expected; make some with `repkit embed`")
+    wrong = [name for name in request.normalisations if name not in NORMALISATIONS]
+    if wrong or not request.normalisations or len(set(request.normalisations)) != len(request.normalisations):
+        raise UsageError(
+            f"--normalisation: got {', '.join(request.normalisations) or 'none'}; {', '.join(NORMALISATIONS)} were expected, "
+            "each at most once; the gate needs train and per_speaker"
+        )
+    if request.recipe == PROBE:
+        raise UsageError("--recipe probe: the probe is run anyway; a recipe of stage two was expected; leave it out")
+    return [
+        CompareUnit(head, mode, (corpus,), recipe)
+        for head in request.heads
+        for mode in request.normalisations
+        for recipe in [head_recipe(request, head, mode)]
+        for corpus in request.corpora
+    ]
+
+
+def head_recipe(request: Request, head: str, normalisation: str) -> SerRecipe:
+    """Return the recipe of a head under a normalisation, with a condition for every store alone and every joined one.
+
+    A recipe's own conditions are not trained; its baseline is. The frames of stage two are normalised as the vectors are.
+    """
+    overrides: dict[str, Any] = {"vector": {"standardise": True, "by": normalisation}}
+    if head == PROBE:
+        assignments = request.probe_assignments
+        if request.protocol is not None:
+            overrides["protocol"] = {"name": request.protocol, "dev": "none"}
+    else:
+        assignments = request.assignments
+        overrides["normalisation"] = {"mode": "global_train" if normalisation == "train" else normalisation}
+        if request.seeds is not None:
+            overrides["seeds"] = list(range(request.seeds))
+    recipe = load_recipe(SerRecipe, head, assignments, overrides)
+    conditions = tuple(
+        Condition(name=name, embeddings=folders if len(folders) > 1 else folders[0])
+        for name, folders in condition_folders(request.entries).items()
+    )
+    functionals = request.functionals
+    reference = functionals.name if functionals else "BL" if recipe.baseline else conditions[0].name
+    return recipe.model_copy(update={"conditions": conditions, "reference": reference})
+
+
+def condition_folders(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
+    """Return the folders of every condition by name: each store, and each joined with the functionals."""
+    functionals = next((one for one in entries if one.role == "functionals"), None)
+    found = {one.name: (one.folder,) for one in entries}
+    if functionals is not None:
+        others = [one for one in entries if one is not functionals]
+        found |= {joined_name(functionals, one): (functionals.folder, one.folder) for one in others}
+    return found
+
+
+def joined_name(functionals: Entry, other: Entry) -> str:
+    """Return the name of the condition that joins a store with the functionals."""
+    return f"{functionals.name}_and_{other.name}"
+
+
+def finished(request: Request) -> list[tuple[CompareUnit, int, int]]:
+    """Return every run with how many of its conditions are trained already, and how many there are."""
+    known = _known(request.out)
+    found = []
+    for unit in plan_units(request):
+        plan = plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
+        found.append((unit, len(find_done(plan, request.runs, known)), len(plan.conditions)))
+    return found
+
+
+def rebuild(out: Path) -> dict[str, Any]:
+    """Write page, table and figure of a folder anew from its compare.json, and return what that holds.
+
+    Raises:
+        DataError: nothing has been compared there.
+    """
+    state = _read(out)
+    if not state:
+        raise DataError(
+            f"{out / STATE}: not there; expected what `repkit compare` writes; start it without --page-only, or give "
+            "another --out"
+        )
+    write_page(out, state, figure=True)
+    return state
+
+
+def _read(out: Path) -> dict[str, Any]:
+    path = out / STATE
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(path)
+    if found.get("schema") != SCHEMA:
+        raise DataError(f"{path}: schema {found.get('schema')}; {SCHEMA} was expected; give another --out")
+    return found
+
+
+def _known(out: Path) -> dict[str, str]:
+    return dict(_read(out).get("known", {}))
+
+
+def _head(request: Request) -> dict[str, Any]:
+    functionals = request.functionals
+    return {
+        "schema": SCHEMA,
+        "repkit": repkit.__version__,
+        "command": command_line(),
+        "normalisations": list(request.normalisations),
+        "heads": list(request.heads),
+        "corpora": list(request.corpora),
+        "functionals": functionals.name if functionals else None,
+        "stores": [
+            {
+                "name": one.name,
+                "role": one.role,
+                "family": one.family,
+                "dim": one.dim,
+                "folder": one.folder,
+                "encoder": one.source.get("encoder"),
+                "readout": one.source.get("readout"),
+                "heard": _names(one.source.get("corpora")),
+            }
+            for one in request.entries
+        ],
+    }
+
+
+def _names(heard: Any) -> list[str] | None:
+    """Return the names of the corpora of a provenance, None where it does not say."""
+    if not isinstance(heard, list):
+        return None
+    return [str(one.get("name", one) if isinstance(one, Mapping) else one) for one in heard]
+
+
+def _runs(
+    unit: CompareUnit, done: Mapping[str, Path], where: Mapping[str, str], request: Request
+) -> list[dict[str, Any]]:
+    """Return what stands behind a unit: run directories with protocol, seeds, flags and a command."""
+    found = []
+    for path in dict.fromkeys(done.values()):
+        protocol = read_json(path / "protocol.json")
+        found.append(
+            {
+                **where,
+                "path": str(path),
+                "conditions": [name for name, run in done.items() if run == path],
+                "protocol": unit.resolved.protocol.name,
+                "protocol_id": protocol["id"],
+                "seeds": list(unit.resolved.seeds),
+                "flags": protocol["audit"],
+                "command": command_of(unit, request),
+            }
+        )
+    return found
+
+
+def command_of(unit: CompareUnit, request: Request) -> str:
+    """Return a train-ser command that gives the numbers of a run."""
+    recipe = unit.resolved
+    words = ["repkit", "train-ser", "--recipe", unit.recipe]
+    words += [w for name in unit.corpora for w in ("--corpus", request.places.get(name, f"{name}=PATH"))]
+    words += [w for text in request.corpus_set if text.split(".")[0] in unit.corpora for w in ("--corpus-set", text)]
+    words += [w for c in recipe.conditions for w in ("--embeddings", f"{c.name}={'+'.join(c.folders)}")]
+    settings = list(request.probe_assignments if unit.recipe == PROBE else request.assignments)
+    settings += ["vector.standardise=true", f"vector.by={unit.normalisation}"]
+    if unit.recipe != PROBE:
+        settings.append(f"normalisation.mode={recipe.normalisation.mode}")
+        settings += [f"seeds={list(recipe.seeds)}"] if request.seeds is not None else []
+    elif request.protocol is not None:
+        settings += [f'protocol={{name = "{request.protocol}", dev = "none"}}']
+    words += [w for text in settings for w in ("--set", text)]
+    words += ["--on-bad-audio", "skip"] if request.on_bad_audio == "skip" else []
+    return shlex.join(words)
+
+
+__all__ = ["CompareUnit", "Request", "Watch", "compare", "finished", "head_recipe", "plan_units", "rebuild"]
