@@ -16,8 +16,8 @@ import torch
 SAMPLE_RATE = 16000
 """Samples per second of every waveform in repkit."""
 
-_BLOCK_VALUES = 1 << 17
-"""Samples of windowed frames worked on at once: 0.5 MiB, and as much again for their spectra."""
+_BLOCK_VALUES = 1 << 18
+"""Samples of windowed frames worked on at once: 1 MiB, and as much again for their spectra."""
 
 _GROUP = 32
 """Bands whose energies are summed by one matrix product; fewer make products too narrow for a CPU's registers."""
