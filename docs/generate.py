@@ -12,6 +12,7 @@ from pathlib import Path
 
 from generators.cli import cli_page
 from generators.corpora import corpora_page
+from generators.functionals import functionals_page
 from generators.recipes import recipes_page
 
 DOCS = Path(__file__).resolve().parent
@@ -20,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/recipes.md": recipes_page,
     "reference/corpora.md": corpora_page,
+    "functionals.md": functionals_page,
 }
 
 

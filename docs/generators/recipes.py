@@ -35,6 +35,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "name": "small letters, digits, `_`, `.`, `-`",
         "description": "one line for `repkit recipes list`",
         "training": "the settings below",
+        "objectives": "`name`, `weight` (default 1) and settings of each loss; none: the paper's autoencoder",
     },
     "LabelsTable": {"map": "a label map, see below", "views": "what is predicted; the first view selects the epoch"},
     "NormalisationTable": {
@@ -81,8 +82,6 @@ def recipes_page() -> str:
     """Return docs/reference/recipes.md."""
     from repkit.audio.category_maps import CATEGORY_MAPS
     from repkit.config.schema import PretrainRecipe, SerRecipe
-    from repkit.stage_one.gru_autoencoder import GruAutoencoderConfig
-    from repkit.stage_one.settings import PretrainConfig
 
     parts = [
         HEADER,
@@ -106,7 +105,9 @@ def recipes_page() -> str:
         "## Keys of a `pretrain-ae` recipe",
         *_model_tables(PretrainRecipe),
         "### `[training]` of `pretrain-ae`",
-        table(("key", "type", "default", "meaning"), field_rows(PretrainConfig, GruAutoencoderConfig)),
+        "Some keys mean something with `[[objectives]]` only, others (of the decoder) without them only; a recipe that gives the "
+        "wrong ones is refused.",
+        table(("key", "type", "default", "meaning"), _training_rows()),
         "## Settings of components",
         "Every component that repkit brings. Those of plugins are documented by the plugins.",
     ]
@@ -115,6 +116,7 @@ def recipes_page() -> str:
         ("repkit.protocols", "[protocol]"),
         ("repkit.models", "[model]"),
         ("repkit.objectives", "[[objectives]]"),
+        ("repkit.pretraining", "[[objectives]] of pretrain-ae,"),
     ):
         for name, component in own_components(group):
             parts += [f'### `{title}` name = "{name}"', first_paragraph(component)]
@@ -142,6 +144,16 @@ def _recipe_rows() -> list[tuple[str, ...]]:
         start = tables.get("extends")
         rows.append((f"`{path.stem}`", tables["command"], tables["description"], f"`{start}`" if start else ""))
     return rows
+
+
+def _training_rows() -> list[tuple[str, ...]]:
+    from repkit.stage_one.augment import Augmentation
+    from repkit.stage_one.gru_autoencoder import GruAutoencoderConfig
+    from repkit.stage_one.gru_encoder import GruEncoderConfig
+    from repkit.stage_one.settings import PretrainConfig
+
+    rows = field_rows(PretrainConfig, GruAutoencoderConfig, GruEncoderConfig, Augmentation)
+    return [row for row in rows if row[0] != "`objectives`"]  # tables of their own
 
 
 def _label_map_rows() -> list[tuple[str, ...]]:

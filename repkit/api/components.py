@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from repkit.api.config import Config as _Config
-from repkit.api.data import Audio, Batch, Fold, Outputs, Utterance
+from repkit.api.data import Audio, Batch, EncoderStates, Fold, Outputs, PretrainBatch, Utterance
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Corpus(Protocol):
-    """Utterances and their sound (group ``repkit.corpora``)."""
+    """Utterances and their sound (group ``repkit.corpora``).
+
+    Optional attribute: ``one_pass``, True where `stream` can only be read from its begin, so that parts of it cannot be read
+    by several processes.
+    """
 
     name: str
 
@@ -51,7 +55,11 @@ class Corpus(Protocol):
 
 @runtime_checkable
 class Frontend(Protocol):
-    """Waveforms to frames (group ``repkit.frontends``)."""
+    """Waveforms to frames (group ``repkit.frontends``).
+
+    Optional attribute: ``columns``, the F names of what a frame holds (``mel_000`` ... for spectral bands, ``log_f0``,
+    ``voiced`` ...), by which objectives of stage one find what they predict; without it all columns count as bands.
+    """
 
     Config: ClassVar[type[_Config]]
     config: _Config
@@ -79,7 +87,9 @@ class Frontend(Protocol):
 class Encoder(Protocol):
     """Frames or waveforms to embeddings (group ``repkit.encoders``).
 
-    Optional class attribute: ``argument``, the name of the setting that ``repkit embed --encoder NAME:VALUE`` sets.
+    Optional class attribute: ``argument``, the name of the setting that ``repkit embed --encoder NAME:VALUE`` sets. Optional
+    methods ``frames(waveform)`` and ``encode_frames(frames)``, the two halves of ``encode``: frames are then made in a thread
+    of their own.
     """
 
     name: str
@@ -97,6 +107,25 @@ class Encoder(Protocol):
 
     def provenance(self) -> Mapping[str, object]:
         """Return JSON values: config, checksum of the weights, corpora and speakers heard in training."""
+        ...
+
+
+class PretrainingObjective(Protocol):
+    """A stage-one loss on unlabelled speech (group ``repkit.pretraining``), a `torch.nn.Module` built as ``Class(config, task)``.
+
+    Its parameters (heads, decoders) are trained with the encoder's and thrown away with them; its buffers are kept in
+    checkpoints. Optional methods:
+
+    - ``corrupt(frames, lengths, generator)``: return other frames (B, T, F), zero where padded, for the encoder to read: it
+      then runs once more for this objective alone. Draws from the generator (on the CPU) and from nothing else;
+    - ``calibrate(batches)``: look at an iterable of `repkit.api.PretrainBatch` of training speech once, before any training,
+      and keep what is found (constants to standardise targets by) in buffers.
+    """
+
+    Config: ClassVar[type[_Config]]
+
+    def __call__(self, batch: PretrainBatch, states: EncoderStates, progress: float) -> Mapping[str, torch.Tensor]:
+        """Return named scalar losses whose sum is minimised; padded frames count nothing. Progress runs from 0 to 1."""
         ...
 
 
@@ -198,5 +227,6 @@ __all__ = [
     "EvaluationProtocol",
     "Frontend",
     "Objective",
+    "PretrainingObjective",
     "SerModel",
 ]

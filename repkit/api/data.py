@@ -170,6 +170,70 @@ class Outputs:
     shared: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class PretrainTask:
+    """What an objective of stage one is built for; it makes its heads from it.
+
+    Attributes:
+        columns: name of each of the F columns of the frames: ``mel_000``, ``mel_001`` ... for spectral bands, which every
+            frontend has; others (``log_f0``, ``voicing`` ...) where the frontend makes them.
+        frame_shift_s: seconds from one frame to the next.
+        layer_sizes: H of the states of each layer of the encoder, both directions together.
+        vector_dim: D of the pooled vector.
+        bidirectional: whether a state knows the frames after it, so that predicting them would be idle.
+    """
+
+    columns: tuple[str, ...]
+    frame_shift_s: float
+    layer_sizes: tuple[int, ...]
+    vector_dim: int
+    bidirectional: bool = False
+
+    @property
+    def n_bands(self) -> int:
+        """F, the number of columns."""
+        return len(self.columns)
+
+
+@dataclass(slots=True)
+class PretrainBatch:
+    """A padded batch of unlabelled speech: pieces of utterances.
+
+    Attributes:
+        frames: (B, T, F) float32, each column with mean 0 and deviation 1 over the training speech; zero where padded.
+        lengths: (B,) int64, valid frames, at least 1.
+        voiced: (B, T) bool, True where the frontend heard a voice's pitch, False where padded; None where it does not say.
+    """
+
+    frames: torch.Tensor
+    lengths: torch.Tensor
+    voiced: torch.Tensor | None = None
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(B, T) bool, True where a frame is real."""
+        import torch
+
+        steps = torch.arange(self.frames.shape[1], device=self.frames.device)
+        return steps[None, :] < self.lengths[:, None]
+
+
+@dataclass(slots=True)
+class EncoderStates:
+    """What an encoder makes of a batch.
+
+    Attributes:
+        layers: per layer (B, T, H) states, the last one on top; float32 or bfloat16, meaningless where padded.
+        vector: (B, D) float32, the states pooled over the valid frames.
+        frames: (B, T, F) float32, what the encoder was given: the batch's frames, or what the objective's own `corrupt`
+            made of them.
+    """
+
+    layers: tuple[torch.Tensor, ...]
+    vector: torch.Tensor
+    frames: torch.Tensor
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledVectors:
     """What an estimator (a model fitted in one go) learns one view from; a model may keep what it computes of it.

@@ -29,9 +29,23 @@ def embed(
     level: Annotated[
         Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")
     ] = "utterance",
-    readout: Annotated[str | None, typer.Option(help="Autoencoders: representation (paper), states or pooled.")] = None,
+    readout: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs of pretrain-ae: last, mean, mean_sd, mean_sd_delta (default with objectives) or attentive; of the "
+            "autoencoder also representation (the paper's vector, default), states and pooled."
+        ),
+    ] = None,
+    layers: Annotated[
+        Literal["last", "all"] | None,
+        typer.Option(help="Runs of pretrain-ae: layers that the readout reads; default all."),
+    ] = None,
     layer: Annotated[int | None, typer.Option(help="Transformers encoders: hidden layer, -1 the last.")] = None,
     seed: Annotated[int | None, typer.Option(help="untrained: seed of the random weights.")] = None,
+    init: Annotated[
+        Literal["paper", "torch"] | None,
+        typer.Option(help="untrained: initialisation, the paper's or torch's; default what the run began with."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances at once; changes no result.")] = None,
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Numbers on disk.")] = "float32",
     precision: Annotated[
@@ -62,8 +76,10 @@ def embed(
     options: dict[str, Any] = {
         "level": level if level != "utterance" else None,
         "readout": readout,
+        "layers": layers,
         "layer": layer,
         "seed": seed,
+        "init": init,
         "batch_size": batch_size,
     }
     place = None

@@ -9,7 +9,6 @@ import typer
 
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, interruptible, parse_corpora
 from repkit.config import PretrainRecipe, load_recipe
-from repkit.plugins.load import validate
 
 app = typer.Typer(add_completion=False)
 
@@ -47,14 +46,13 @@ def pretrain_ae(
         bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")
     ] = False,
 ) -> None:
-    """Stage one: train an autoencoder on unlabelled speech.
+    """Stage one: train an encoder on unlabelled speech, the paper's autoencoder or on the objectives of the recipe.
 
     Started again with the same options it goes on where it was stopped, and does nothing when it is done.
     """
-    from repkit.stage_one.settings import PretrainConfig
+    from repkit.stage_one.settings import settings_of
 
-    resolved = load_recipe(PretrainRecipe, recipe, set_)
-    config = validate(PretrainConfig, resolved.training, "training")
+    config = settings_of(load_recipe(PretrainRecipe, recipe, set_))
     corpora = list(parse_corpora(corpus, split, corpus_set).values())
     screen = console()
     if dry_run:

@@ -51,8 +51,7 @@ def check(
 
         check_components(resolved)
     else:
-        from repkit.plugins.load import validate
-        from repkit.stage_one.settings import PretrainConfig
+        from repkit.stage_one.settings import settings_of
 
-        validate(PretrainConfig, resolved.training, "training")
+        settings_of(resolved)
     typer.echo(f"{recipe}: ok, for `repkit {resolved.command}`")

@@ -14,7 +14,10 @@ from pydantic.fields import FieldInfo
 from repkit.api import MODEL_CAPABILITIES, Config
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-_OPTIONAL_METHODS = ("domains", "measure", "update", "diagnose")
+_OPTIONAL_METHODS = {
+    "repkit.objectives": ("domains", "measure", "update", "diagnose"),
+    "repkit.pretraining": ("corrupt", "calibrate"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,8 @@ def declarations(group: str, component: Any) -> list[str]:
     if group == "repkit.models":
         stated = getattr(component, "capabilities", ())
         return [f"{name}: {MODEL_CAPABILITIES.get(name, 'not known')}" for name in sorted(map(str, stated))]
-    if group == "repkit.objectives":
-        return [name for name in _OPTIONAL_METHODS if callable(getattr(component, name, None))]
+    if group in _OPTIONAL_METHODS:
+        return [name for name in _OPTIONAL_METHODS[group] if callable(getattr(component, name, None))]
     if group == "repkit.encoders":
         level = getattr(component, "level", None)
         return [f"level {level}"] if isinstance(level, str) else []

@@ -15,6 +15,7 @@ GROUPS: dict[str, str] = {
     "repkit.corpora": "utterances with speaker, labels and sound",
     "repkit.frontends": "waveforms to frames",
     "repkit.encoders": "frames or waveforms to embeddings",
+    "repkit.pretraining": "unlabelled frames and an encoder's states to named losses",
     "repkit.models": "batch to the views' logits",
     "repkit.objectives": "outputs and batch to named losses",
     "repkit.protocols": "utterances to train, dev and test folds",

@@ -47,13 +47,16 @@ def cut(n_frames: int, longest: int, how: str, hop: int | None = None) -> list[t
     Args:
         n_frames: its length.
         longest: most frames of a piece.
-        how: ``"split"``, ``"truncate"`` or ``"whole"``; see `PretrainConfig.chunks`.
+        how: ``"split"``, ``"truncate"``, ``"whole"`` or ``"random"`` (here evenly spread); see `PretrainConfig.chunks`.
         hop: distance of two pieces' starts when splitting; None puts them end to end, evenly long.
     """
     if how == "whole" or n_frames <= longest:
         return [(0, n_frames)]
     if how == "truncate":
         return [(0, longest)]
+    if how == "random":
+        n = math.ceil(n_frames / longest)
+        return [(start, start + longest) for start in (round(i * (n_frames - longest) / (n - 1)) for i in range(n))]
     if hop is None:
         # even pieces, because a rest of a few frames would be a poor utterance
         n = math.ceil(n_frames / longest)
@@ -86,6 +89,7 @@ class Pieces:
         hop: int | None,
         ram_budget: float,
         window_frames: float = math.inf,
+        weights: Sequence[float] | None = None,
     ) -> None:
         """Cut utterances into pieces.
 
@@ -97,20 +101,27 @@ class Pieces:
             hop: see `cut`.
             ram_budget: bytes up to which all frames are held in memory.
             window_frames: frames of a window; one more block may go over it.
+            weights: how often the pieces of each store are heard in an epoch, of `batches`; None for once.
         """
         self._stores = stores
         self._ids: list[str] = []
         first_of_store: list[int] = []
         blocks, counts, table = array("q"), array("q"), array("q")  # a list of numbers takes four times the memory
         size = 0
-        for store, wanted in zip(stores, ids, strict=True):
+        chances = array("d")  # of each piece to be heard in an epoch
+        self._random = how == "random"
+        for store, wanted, weight in zip(stores, ids, weights or [1.0] * len(stores), strict=True):
+            # a piece heard several times has as many entries, the last one with the chance that is left
+            shares = [min(1.0, weight - copy) for copy in range(math.ceil(weight))]
             first_of_store.append(len(self._ids))
             first_block = 1 + (blocks[-1] if blocks else -1)
             for place, (id, n_frames) in enumerate(zip(store.ids, store.lengths, strict=True)):
                 if id not in wanted:
                     continue
                 for start, stop in cut(int(n_frames), longest, how, hop):
-                    table.extend((len(self._ids), start, stop))
+                    for share in shares:
+                        table.extend((len(self._ids), start, stop))
+                        chances.append(share)
                 self._ids.append(id)
                 blocks.append(first_block + place // SHARD_SIZE)
                 counts.append(int(n_frames))
@@ -118,6 +129,7 @@ class Pieces:
         self._first_of_store = np.array(first_of_store, np.int64)
         self._blocks = np.unique(np.array(blocks, np.int64), return_inverse=True)[1]
         self._table = np.array(table, np.int64).reshape(-1, 3)
+        self._chances = np.array(chances) if any(chance != 1.0 for chance in chances) else None
         self.lengths = self._table[:, 2] - self._table[:, 1]
         self._block_frames = np.bincount(self._blocks, weights=np.array(counts, np.float64))
         self._frames_of = np.array(counts, np.int64)
@@ -148,12 +160,25 @@ class Pieces:
             epoch: counted from 0.
         """
         order = np.random.default_rng([derive_seed(seed, "windows"), epoch]).permutation(len(self._block_frames))
-        windows = self._set_windows(order)
+        windows = self._heard(self._set_windows(order), seed, epoch)
         found = []
         for number, pieces in enumerate(windows):
             own_seed = derive_seed(seed, "window", number) if len(windows) > 1 else seed
             found += [pieces[b] for b in length_batches(self.lengths[pieces], batch_size, own_seed, epoch)]
         return found
+
+    def _heard(self, windows: list[np.ndarray], seed: int, epoch: int) -> list[np.ndarray]:
+        """Draw an epoch's places of random pieces and leave out those that it does not hear."""
+        if self._random:
+            utterances, lengths = self._table[:, 0], self.lengths
+            draw = np.random.default_rng([derive_seed(seed, "places"), epoch])
+            starts = draw.integers(0, self._frames_of[utterances] - lengths + 1)
+            self._table[:, 1], self._table[:, 2] = starts, starts + lengths
+        if self._chances is None:
+            return windows
+        draw = np.random.default_rng([derive_seed(seed, "corpora"), epoch])
+        heard = draw.random(len(self._table)) < self._chances
+        return [pieces[heard[pieces]] for pieces in windows if heard[pieces].any()]
 
     def in_order(self, batch_size: int) -> list[list[np.ndarray]]:
         """Return batches of all pieces for evaluation, window by window, longest first in each."""

@@ -6,11 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from repkit.stage_one.folders import quiet_transformers, weights_sha256
-from repkit.stage_one.gru_autoencoder import GruAutoencoder
 
 
-def export_encoder(model: GruAutoencoder, folder: Path) -> str:
+def export_encoder(model: PreTrainedModel, folder: Path) -> str:
     """Save config (with frontend and provenance) and weights under folder; return the weights' SHA-256 (hex)."""
     temporary = folder.with_name(f"{folder.name}.tmp.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -7,12 +7,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from repkit.errors import UsageError
 
 MODEL_TYPE = "repkit_gru_autoencoder"
+COMPONENTS = {MODEL_TYPE: "gru_autoencoder", "repkit_gru_encoder": "gru_encoder"}
+"""``model_type`` of each kind of model that pretrain-ae makes to the encoder (group ``repkit.encoders``) that reads it."""
 
 
 def model_type(folder: Path) -> str | None:
@@ -40,9 +43,9 @@ def find_model(path: Path) -> tuple[Path, str]:
             "check the path, or write hf:ORG/NAME for a model of the hub"
         )
     resolved = path.resolve()
-    if model_type(path / "encoder") == MODEL_TYPE:
+    if model_type(path / "encoder") in COMPONENTS:
         return path / "encoder", resolved.name
-    if model_type(path) == MODEL_TYPE:
+    if model_type(path) in COMPONENTS:
         inner = resolved.name.startswith("encoder")
         return path, resolved.parent.name + resolved.name.removeprefix("encoder") if inner else resolved.name
     if (path / "status.json").is_file():
@@ -55,6 +58,26 @@ def find_model(path: Path) -> tuple[Path, str]:
         f"encoder {path}: got a folder without encoder/config.json; expected a run of repkit pretrain-ae; "
         "check the path, or write hf:PATH for another transformers model"
     )
+
+
+def component_of(path: Path) -> str | None:
+    """Return the name of the encoder that reads a stage-one run or model folder, or None when it is neither."""
+    return COMPONENTS.get(str(model_type(path / "encoder") or model_type(path)))
+
+
+def stored_frontend(folder: Path) -> dict[str, Any]:
+    """Return name, settings and convention of the frontend that a model folder was saved with.
+
+    Raises:
+        UsageError: it was saved without one.
+    """
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("frontend")
+    if not found:
+        raise UsageError(
+            f"{folder}: its config.json names no frontend; expected {{'name', 'settings'}}; save it through pretrain-ae"
+        )
+    table: dict[str, Any] = found
+    return table
 
 
 def weights_sha256(folder: Path) -> str:

@@ -10,26 +10,33 @@ import torch
 
 from repkit.errors import UsageError
 from repkit.plugins import build_config, load
+from repkit.stage_one.trim import Trimmed
 
 
-def build_frontend(name: str, settings: Mapping[str, Any]) -> Any:
+def build_frontend(name: str, settings: Mapping[str, Any], trim_db: float | None = None) -> Any:
     """Return the frontend registered under `name` with its settings.
+
+    Args:
+        name: in the group ``repkit.frontends``.
+        settings: of its Config.
+        trim_db: cut away ends that are so many dB below the loudest part (`repkit.stage_one.trim`); None keeps them.
 
     Raises:
         PluginError: no distribution offers the name, or its code is broken.
         RecipeError: the settings do not fit; all of them at once.
     """
     component = load("repkit.frontends", name)
-    return component(build_config(component, settings, f"frontend {name}"))
+    made = component(build_config(component, settings, f"frontend {name}"))
+    return made if trim_db is None else Trimmed(made, trim_db)
 
 
 def rebuild_frontend(stored: Mapping[str, Any]) -> Any:
-    """Return the frontend a model was saved with: ``name``, ``settings`` and, if known, ``convention``.
+    """Return the frontend a model was saved with: ``name``, ``settings`` and, if known, ``trim_db`` and ``convention``.
 
     Raises:
         UsageError: the installed frontend of that name computes something else.
     """
-    frontend = build_frontend(stored["name"], stored["settings"])
+    frontend = build_frontend(stored["name"], stored["settings"], stored.get("trim_db"))
     before, now = stored.get("convention", {}), frontend.convention()
     problems = [
         f"{key}: {before[key]!r} when the model was trained, {now[key]!r} now"

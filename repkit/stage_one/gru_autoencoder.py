@@ -1,6 +1,7 @@
 """The recurrent sequence-to-sequence autoencoder of Neumann and Vu (ICASSP 2019), which is auDeep's time autoencoder.
 
-The whole model is in this file. Axes: B batch, T frames, F bands, H hidden units, L layers, R representation.
+Encoder, vector and loss are in this file, the decoders in `repkit.stage_one.gru_decoders`, which the objective
+``reconstruction`` shares. Axes: B batch, T frames, F bands, H hidden units, L layers, R representation.
 Source: Neumann & Vu 2019, section 2.1; positions of dropout, order of states and the loss from auDeep's source
 (``models/time_autoencoder.py``, ``models/rnn_base.py``). What differs from auDeep, on purpose:
 
@@ -24,7 +25,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -32,11 +32,12 @@ from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
 from repkit.stage_one.frontends import frames_of, rebuild_frontend
-from repkit.stage_one.recurrent import RecurrentStack, advance, delay, pad, reverse_index, reverse_valid, take
+from repkit.stage_one.gru_decoders import Decoders
+from repkit.stage_one.readouts import Layers, pool, read_in_batches, sequences, vector_size
+from repkit.stage_one.recurrent import RecurrentStack, reverse_valid
 
-READOUTS = ("representation", "states", "pooled", "sequence")
-MAX_FRAMES = 128_000
-"""Most frames, padding included, that are encoded at once (5 minutes of a 64-utterance batch)."""
+EARLIER = ("representation", "states", "pooled", "sequence")
+"""Readouts that always read the layers they are about."""
 DECODERS = ("bidirectional", "unidirectional", "no_leak", "blind")
 
 
@@ -147,7 +148,7 @@ class GruAutoencoderOutput(ModelOutput):
     reconstruction: Tensor | None = None
 
 
-class GruAutoencoder(PreTrainedModel):
+class GruAutoencoder(Decoders, PreTrainedModel):
     """Encoder, vector and decoder.
 
     Example:
@@ -164,13 +165,7 @@ class GruAutoencoder(PreTrainedModel):
         c = config
         self.encoder = RecurrentStack(c.cell, c.n_bands, c.hidden_size, c.n_layers, c.dropout)
         self.bridge = nn.Linear(c.n_layers * c.state_size, c.representation_size)
-        self.forward_decoder = RecurrentStack(c.cell, c.n_bands, c.hidden_size, c.n_layers, c.dropout)
-        if c.directions == 2:
-            self.backward_decoder = RecurrentStack(c.cell, c.n_bands, c.hidden_size, c.n_layers, c.dropout)
-            self.output = nn.Linear(2 * c.hidden_size, c.n_bands)
-        else:
-            self.feedback = nn.Linear(c.hidden_size, c.n_bands)
-            self.output = nn.Linear(c.n_bands, c.n_bands)
+        self.add_decoders()
         if c.init == "paper":
             self._init_as_tensorflow()
         self.post_init()
@@ -209,66 +204,6 @@ class GruAutoencoder(PreTrainedModel):
         sequences, finals = self.encoder(x.contiguous(), None, lengths, with_finals=True, drop_output=False)
         states = torch.cat(finals, dim=-1)
         return torch.tanh(self.bridge(states)), states, [s.transpose(0, 1) for s in sequences]
-
-    # ------------------------------------------------------------------ decoder
-
-    def decode(self, representation: Tensor, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Reconstruct the frames in reversed order of time.
-
-        Args:
-            representation: (B, R), split layer by layer, in each layer forward before backward.
-            frames: (B, T, F), the utterance in natural order; zero where padded.
-            lengths: (B,) int64 or None.
-
-        Returns:
-            (B, T, F), step t approximates frame ``length - 1 - t``; meaningless where padded.
-        """
-        c = self.config
-        x = frames.transpose(0, 1)
-        n_steps, batch = x.shape[:2]
-        order = reverse_index(lengths, n_steps, batch, x.device)
-        states = representation.float().view(batch, c.n_layers, c.directions, c.state_size)
-        forward_states = [states[:, layer, 0] for layer in range(c.n_layers)]
-        if c.directions == 1:
-            delayed = delay(take(x, order))
-            if self.training and c.feed_previous_probability:
-                hidden, fed = self._feed_previous(delayed, forward_states)
-            else:
-                hidden = self.forward_decoder(delayed, forward_states)[0][-1]
-                fed = torch.tanh(self.feedback(hidden))
-            return torch.tanh(self.output(fed)).transpose(0, 1)
-
-        backward_states = [states[:, layer, 1] for layer in range(c.n_layers)]
-        if c.decoder == "blind":
-            forward_input = backward_input = torch.zeros_like(x)
-        else:
-            forward_input = delay(take(x, order))
-            if c.decoder == "no_leak":
-                if self.training and c.decoder_frame_dropout:
-                    keep = torch.rand(n_steps, batch, 1, device=x.device) >= c.decoder_frame_dropout
-                    forward_input = forward_input * keep
-                backward_input = torch.zeros_like(x)
-            else:
-                # reversing the delayed reversed target in time is the utterance itself, one frame early
-                backward_input = advance(x, lengths)
-        # both directions share one projection of the joined outputs; reversing its narrower half is cheaper
-        weight, h = self.output.weight, c.hidden_size
-        forwards = functional.linear(self.forward_decoder(forward_input, forward_states)[0][-1], weight[:, :h])
-        backwards = functional.linear(self.backward_decoder(backward_input, backward_states)[0][-1], weight[:, h:])
-        return torch.tanh(forwards + take(backwards, order) + self.output.bias).transpose(0, 1)
-
-    def _feed_previous(self, delayed: Tensor, states: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Step through time, now and then feeding the decoder's own output; returns hidden and fed-back outputs."""
-        hidden, fed = [], []
-        for step, true_frame in enumerate(delayed):
-            frame = true_frame
-            if step:
-                own = torch.rand(len(frame), 1, device=frame.device) < self.config.feed_previous_probability
-                frame = torch.where(own, fed[-1].to(frame.dtype), frame)
-            sequences, states = self.forward_decoder(frame[None], states, None, with_finals=True)
-            hidden.append(sequences[-1][0])
-            fed.append(torch.tanh(self.feedback(hidden[-1])))
-        return torch.stack(hidden), torch.stack(fed)
 
     # ------------------------------------------------------------------ training and use
 
@@ -309,56 +244,58 @@ class GruAutoencoder(PreTrainedModel):
             reconstruction=reconstruction,
         )
 
-    def readout(self, frames: Tensor, lengths: Tensor, kind: str) -> list[Tensor]:
+    def readout(self, frames: Tensor, lengths: Tensor, kind: str, which: Layers | None = None) -> list[Tensor]:
         """Return what one reads off the encoder, one tensor per utterance, from padded frames (B, T, F).
 
         Args:
             frames: (B, T, F) float32.
             lengths: (B,) int64.
-            kind: one of `READOUTS`: ``"representation"`` (R,), the paper's; ``"states"`` (L * state size,), the final
-                states before the bridge; ``"pooled"`` (2 L H,), mean and standard deviation over time of every
-                layer's outputs; ``"sequence"`` (T_i, H), the outputs of the last layer.
+            kind: ``"representation"`` (R,), the paper's; ``"states"`` (L * state size,), the final states before the
+                bridge; ``"pooled"``, another name of ``"mean_sd"``; ``"sequence"`` (T_i, W), the outputs of the layers; or
+                one of `repkit.stage_one.readouts.Readout`, for ``"last"`` of the outputs (an LSTM's without its cells).
+            which: ``"last"`` layer or ``"all"``, of all but the first two; None for the last of a sequence, else all.
         """
-        representation, states, sequences = self.encode(frames, lengths)
+        which = which or ("last" if kind == "sequence" else "all")
+        representation, states, layers = self.encode(frames, lengths)
         if kind == "representation":
             return list(representation)
         if kind == "states":
             return list(states)
-        valid = [torch.cat([s[i, :n] for s in sequences], dim=-1).float() for i, n in enumerate(lengths.tolist())]
-        if kind == "pooled":
-            return [torch.cat([v.mean(0), v.std(0, correction=0)]) for v in valid]
-        return [v[:, -self.config.hidden_size :] for v in valid]
+        if kind == "sequence":
+            return sequences(layers, lengths, which)
+        return list(pool(layers, lengths, "mean_sd" if kind == "pooled" else kind, which))
 
     @torch.no_grad()
     def encode_waveforms(
-        self, waveforms: Sequence[np.ndarray], kind: str = "representation", batch_size: int = 64
+        self,
+        waveforms: Sequence[np.ndarray],
+        kind: str = "representation",
+        batch_size: int = 64,
+        which: Layers | None = None,
     ) -> list[np.ndarray]:
         """Return one float32 readout per mono waveform (S,) at 16 kHz, by default the (R,) vector, whatever the batch.
 
         Raises:
             UsageError: the model was saved without its frontend.
         """
-        return self.encode_frames(frames_of(waveforms, self.frontend), kind, batch_size)
+        return self.encode_frames(frames_of(waveforms, self.frontend), kind, batch_size, which)
 
     @torch.no_grad()
     def encode_frames(
-        self, frames: Sequence[np.ndarray], kind: str = "representation", batch_size: int = 64
+        self,
+        frames: Sequence[np.ndarray],
+        kind: str = "representation",
+        batch_size: int = 64,
+        which: Layers | None = None,
     ) -> list[np.ndarray]:
         """Return the same from the frames (T, F) that this model's frontend has made of each."""
-        order = np.argsort([-len(f) for f in frames], kind="stable").tolist()
-        found: list[np.ndarray] = [np.empty(0)] * len(frames)
         was_training = self.training
         self.eval()
-        start = 0
-        while start < len(order):
-            # one very long recording must not make 63 others as long
-            chosen = order[start : start + max(1, min(batch_size, MAX_FRAMES // len(frames[order[start]])))]
-            start += len(chosen)
-            padded, lengths = pad([frames[i] for i in chosen], self.device)
-            for i, values in zip(chosen, self.readout(padded, lengths, kind), strict=True):
-                found[i] = values.float().cpu().numpy()
-        self.train(was_training)
-        return found
+        try:
+            read = lambda padded, lengths: self.readout(padded, lengths, kind, which)  # noqa: E731
+            return read_in_batches(frames, read, batch_size, self.device)
+        finally:
+            self.train(was_training)
 
     @property
     def frontend(self) -> Any:
@@ -393,17 +330,23 @@ class GruAutoencoderEncoder:
         Attributes:
             path: a stage-one run, or the model folder in it.
             readout: see `GruAutoencoder.readout`.
+            layers: ``"last"`` layer or ``"all"``; None for all at utterance level, the last one at frame level.
             level: ``"frame"`` is short for the readout ``"sequence"``.
             untrained: take the architecture but random weights drawn from `seed`, as a control.
+            init: untrained: ``"paper"`` or ``"torch"``; None for what the run began with.
             seed: see `untrained`.
             batch_size: utterances at once.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         """
 
         path: Path
-        readout: Literal["representation", "states", "pooled", "sequence"] = "representation"
+        readout: Literal[
+            "representation", "states", "pooled", "sequence", "last", "mean", "mean_sd", "mean_sd_delta"
+        ] = "representation"
+        layers: Layers | None = None
         level: Literal["utterance", "frame"] = "utterance"
         untrained: bool = False
+        init: Literal["paper", "torch"] | None = None
         seed: int = 0
         batch_size: int = 64
         device: str = "auto"
@@ -413,29 +356,43 @@ class GruAutoencoderEncoder:
         self.config = config
         self.kind = "sequence" if config.level == "frame" else config.readout
         self.level = "frame" if self.kind == "sequence" else "utterance"
+        self.layers: Layers = config.layers or ("last" if self.level == "frame" else "all")
         self._weights = weights_sha256(folder)
+        if config.init is not None and not config.untrained:
+            raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
+        if config.layers is not None and self.kind in ("representation", "states"):
+            raise UsageError(
+                f"encoder {config.path}: layers = {config.layers!r} with the readout {self.kind}, which is of all layers; leave it "
+                "out, or choose a readout such as mean_sd"
+            )
         if config.untrained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
-                model = GruAutoencoder(GruAutoencoderConfig.from_pretrained(folder))
+                settings = GruAutoencoderConfig.from_pretrained(folder)
+                settings.init = config.init or settings.init
+                model = GruAutoencoder(settings)
         else:
             with quiet_transformers():
                 model = GruAutoencoder.from_pretrained(folder)
         self.model = model.to(pick_device(config.device)).eval()
         self.frame_shift_s = self.model.frontend.frame_shift_s if self.level == "frame" else None
         c = model.config
+        sizes = [c.hidden_size] * c.n_layers
         self.dim = {
             "representation": c.representation_size,
             "states": c.n_layers * c.state_size,
-            "pooled": 2 * c.n_layers * c.hidden_size,
-            "sequence": c.hidden_size,
-        }[self.kind]
+        }.get(self.kind) or vector_size(
+            sizes, {"pooled": "mean_sd", "sequence": "mean"}.get(self.kind, self.kind), self.layers
+        )
         before = ("untrained-" + (f"seed{config.seed}-" if config.seed else "")) if config.untrained else ""
-        self.name = before + run_name + ("" if self.kind == "representation" else f"-{self.kind}")
+        before += f"{config.init}-" if config.init else ""
+        after = "" if self.kind == "representation" else f"-{self.kind}"
+        usual = "last" if self.level == "frame" else "all"
+        self.name = before + run_name + after + ("" if self.layers == usual else f"-{self.layers}")
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
-        return self.model.encode_waveforms(waveforms, self.kind, self.config.batch_size)
+        return self.encode_frames(frames_of(waveforms, self.model.frontend))
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
@@ -443,7 +400,7 @@ class GruAutoencoderEncoder:
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return what `encode` returns, from frames."""
-        return self.model.encode_frames(frames, self.kind, self.config.batch_size)
+        return self.model.encode_frames(frames, self.kind, self.config.batch_size, self.layers)
 
     def provenance(self) -> Mapping[str, object]:
         """Return JSON values: architecture, readout, checksum of the weights, frontend, corpora and speakers heard."""
@@ -456,6 +413,8 @@ class GruAutoencoderEncoder:
             "encoder": "gru_autoencoder",
             "name": self.name,
             "readout": self.kind,
+            # not said of the readouts of before, so that their stores keep their identity
+            **({} if self.kind in EARLIER and self.config.layers is None else {"layers": self.layers}),
             "architecture": architecture,
             "frontend": self.model.config.frontend,
             "weights_sha256": None if self.config.untrained else self._weights,

@@ -9,10 +9,10 @@ from repkit.api import Encoder
 from repkit.errors import UsageError
 from repkit.plugins import build_config, components, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE
-from repkit.stage_one.folders import MODEL_TYPE, model_type
+from repkit.stage_one.folders import COMPONENTS, component_of, model_type
 
 _BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
-    "run": ("gru_autoencoder", {}),
+    "run": ("gru_autoencoder", {}),  # or what the run's model is read by
     "untrained": ("gru_autoencoder", {"untrained": True}),
     "statistics": ("statistics", {}),
     "hf": ("transformers", {}),
@@ -27,7 +27,7 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         spec: one of
 
             * ``runs/ae-x``: a finished run of ``repkit pretrain-ae`` (or its ``encoder`` or ``encoder-best`` folder);
-            * ``untrained:runs/ae-x``: the same architecture with random weights (option ``seed``);
+            * ``untrained:runs/ae-x``: the same architecture with random weights (options ``seed``, ``init``);
             * ``statistics:runs/ae-x``: mean and deviation per band of the same spectrogram, no network;
             * ``hf:ORG/NAME`` or ``hf:FOLDER``: a transformers speech encoder;
             * ``NAME:ARGUMENT``: an installed encoder whose class says by ``argument`` which setting that is, such as
@@ -43,10 +43,12 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
     given = {name: value for name, value in options.items() if value is not None}
     kind, colon, rest = spec.partition(":")
     if Path(spec).exists() or len(kind) == 1 or not (colon or _is_component(spec)):  # one letter is a drive
-        kind, colon, rest = ("run" if model_type(Path(spec)) in (None, MODEL_TYPE) else "hf"), ":", spec
+        kind, colon, rest = ("run" if model_type(Path(spec)) in (None, *COMPONENTS) else "hf"), ":", spec
     fixed: dict[str, Any]
     if colon and kind in _BUILT_IN:
         name, settings = _BUILT_IN[kind]
+        if kind in ("run", "untrained"):
+            name = component_of(Path(rest)) or name
         fixed = {"path": rest, **settings}
     elif colon and kind == "plugin":
         name, fixed = rest, {}
@@ -73,12 +75,13 @@ def _argument(spec: str) -> dict[str, str]:
     argument = getattr(encoder, "argument", None)
     if argument is not None and value:
         return {argument: value}
-    prefix = next((prefix for prefix, (own, _) in _BUILT_IN.items() if own == name and prefix != "run"), None)
+    read_by = "gru_autoencoder" if name in COMPONENTS.values() else name
+    prefix = next((prefix for prefix, (own, _) in _BUILT_IN.items() if own == read_by and prefix != "run"), None)
     if argument is not None:
         meaning = encoder.Config.model_fields[argument].description
         expected = f"{name}:{argument.upper()}" + (f" ({meaning})" if meaning else "")
     elif prefix is not None:
-        expected = f"{prefix}:PATH" + (" or the folder of a run" if name == "gru_autoencoder" else "")
+        expected = f"{prefix}:PATH" + (" or the folder of a run" if name in COMPONENTS.values() else "")
     else:
         expected = f"plugin:{name}"
     settings = ", ".join(field for field in encoder.Config.model_fields if field != argument)

@@ -139,3 +139,34 @@ def _bar(console: Any, total: int, done: int) -> Any:
     )
     bar.add_task("pretraining", total=total, completed=done, loss=float("nan"), speed=0.0)
     return bar
+
+
+def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
+    """Return an epoch's numbers in one line."""
+    text = f"epoch {record['epoch']}/{epochs}: "
+    text += ", ".join(
+        f"{name.replace('_', ' ').replace('rmse', 'RMSE')} {record[name]:.4f}{_by_name(record, name)}"
+        for name in ("train_rmse", "dev_rmse", "train_loss", "dev_loss")
+        if name in record
+    )
+    text += f", {record['seconds']:.0f} s, {record['hours_per_second']:.4f} h of speech/s"
+    text += "".join(f", {record[name]} MB {where}" for name, where in MEMORY.items() if name in record)
+    if "vector_use" in record:
+        use = record["vector_use"]
+        text += f"; own vector {use['own']:.4f}, another's {use['another']:.4f}, zeros {use['zeros']:.4f}"
+    return text
+
+
+def _by_name(record: Mapping[str, Any], name: str) -> str:
+    """Return the parts of the training's loss in brackets, where there are several."""
+    parts = record.get("train_losses", {}) if name == "train_loss" else {}
+    return f" ({', '.join(f'{part} {value:.4f}' for part, value in parts.items())})" if len(parts) > 1 else ""
+
+
+def vector_use_line(decoder: str, use: Mapping[str, float]) -> str:
+    """Say in one line whether the decoder uses the vector."""
+    return (
+        f"use of the vector ({decoder} decoder, held-out speech): RMSE with own vector {use['own']:.4f}, another's "
+        f"{use['another']:.4f} ({use['another_over_own']:.2f} x), zeros {use['zeros']:.4f}; "
+        f"copying the previous frame {use['copy_previous']:.4f}"
+    )

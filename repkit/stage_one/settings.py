@@ -1,12 +1,16 @@
-"""Settings of the autoencoder's training."""
+"""Settings of stage one's training: what both the autoencoder and objectives have, and what only one of them has."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from repkit.api import Config
+from repkit.config import PretrainRecipe
+from repkit.errors import RecipeError
+from repkit.plugins import build_config, load
+from repkit.plugins.load import validate
 
 
 class PretrainConfig(Config):
@@ -18,15 +22,26 @@ class PretrainConfig(Config):
     Attributes:
         frontend: name in the group ``repkit.frontends``.
         frontend_settings: its settings, apart from `fixed_length_s`.
+        trim_db: cut away the ends of every recording that are so many dB below its loudest part, before the frontend, in
+            training and in `embed`; None keeps them.
         fixed_length_s: cut or zero-pad every waveform to these seconds before the frontend; None keeps its length.
         chunks: ``"split"`` cuts long utterances into even pieces, ``"truncate"`` keeps their first `chunk_s`,
-            ``"whole"`` keeps them as they are. The pieces are cut from frames normalised over the whole utterance.
+            ``"whole"`` keeps them as they are, ``"random"`` takes as many pieces of `chunk_s` as would fill it, at places
+            drawn from (seed, epoch). The pieces are cut from frames normalised over the whole utterance.
         chunk_s: longest piece in seconds.
         chunk_hop_s: distance of pieces in seconds when they shall overlap; None puts them end to end, evenly long.
+        corpus_weights: how often the pieces of a corpus are heard in an epoch, by its name; 1 for others. 2.5 hears each
+            twice, and a half of them, drawn from (seed, epoch), a third time.
         max_duration_s: longest stretch of an utterance to decode; None for all.
         dev_speakers: share of the speakers held out for the validation loss (at least one); 0 for none.
         decoder, cell, n_layers, hidden_size, dropout, feed_previous_probability, decoder_frame_dropout, input_noise,
             mask_silence, init: see `repkit.stage_one.gru_autoencoder.GruAutoencoderConfig`.
+        objectives: what an encoder is trained on instead of the autoencoder's loss, ``{"name", "weight", settings...}``
+            each; a recipe's ``[[objectives]]``.
+        inputs, bidirectional, pooling, pooling_layers: see `repkit.stage_one.gru_encoder.GruEncoderConfig`; with objectives
+            only. Their encoder shares n_layers, hidden_size, dropout and init.
+        standardise: with objectives: frames get mean 0 and deviation 1 by constants of the training speech.
+        gain_db, eq_db, noise_share, noise_snr_db: see `repkit.stage_one.augment.Augmentation`; with objectives only.
         epochs: passes over the speech.
         batch_size: pieces per update, over all processes.
         learning_rate: Adam's, constant; betas 0.9, 0.999, epsilon 1e-8.
@@ -46,10 +61,12 @@ class PretrainConfig(Config):
 
     frontend: str = "spectrogram"
     frontend_settings: dict[str, Any] = Field(default_factory=dict)
+    trim_db: float | None = Field(None, gt=0)
     fixed_length_s: float | None = Field(None, gt=0)
-    chunks: Literal["split", "truncate", "whole"] = "split"
+    chunks: Literal["split", "truncate", "whole", "random"] = "split"
     chunk_s: float = Field(7.5, gt=0)
     chunk_hop_s: float | None = Field(None, gt=0)
+    corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     max_duration_s: float | None = Field(None, gt=0)
     dev_speakers: float = Field(0.05, ge=0, lt=1)
 
@@ -63,6 +80,17 @@ class PretrainConfig(Config):
     input_noise: float = Field(0.0, ge=0, lt=1)
     mask_silence: bool = False
     init: Literal["paper", "torch"] = "paper"
+
+    objectives: tuple[dict[str, Any], ...] = ()
+    inputs: Literal["mel", "all"] = "mel"
+    bidirectional: bool = False
+    pooling: Literal["last", "mean", "mean_sd", "mean_sd_delta", "attentive"] = "mean_sd_delta"
+    pooling_layers: Literal["last", "all"] = "all"
+    standardise: bool = True
+    gain_db: float = Field(0.0, ge=0, le=60)
+    eq_db: float = Field(0.0, ge=0, le=60)
+    noise_share: float = Field(0.0, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (10.0, 30.0)
 
     epochs: int = Field(64, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -88,6 +116,13 @@ class PretrainConfig(Config):
             )
         if self.export == "best" and not self.dev_speakers:
             raise ValueError("export = 'best' needs held-out speakers; set dev_speakers above 0")
+        other, kind = (AUTOENCODER_ONLY, "the autoencoder") if self.objectives else (OBJECTIVES_ONLY, "objectives")
+        idle = sorted(name for name in other if getattr(self, name) != type(self).model_fields[name].default)
+        if idle:
+            which = "objectives are" if self.objectives else "no objective is"
+            raise ValueError(f"{', '.join(idle)}: only for {kind}, and {which} given; leave them out")
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError(f"noise_snr_db = {self.noise_snr_db}: the smaller number comes first")
         if self.chunk_hop_s and self.chunk_hop_s > self.chunk_s:
             raise ValueError(f"chunk_hop_s = {self.chunk_hop_s} leaves gaps between pieces of {self.chunk_s} s")
         return self
@@ -98,8 +133,38 @@ class PretrainConfig(Config):
         if self.frontend == "spectrogram" or self.fixed_length_s is not None:
             # said even when None, because the spectrogram's own default is the paper's 7.5 s
             settings["fixed_length_s"] = self.fixed_length_s
-        return {"name": self.frontend, "settings": settings}
+        # not said of what is usual, so that runs of before keep their identity
+        return {"name": self.frontend, "settings": settings} | ({"trim_db": self.trim_db} if self.trim_db else {})
 
+
+AUTOENCODER_ONLY = (
+    "decoder", "cell", "feed_previous_probability", "decoder_frame_dropout", "input_noise", "mask_silence",
+)  # fmt: skip
+"""Settings that mean something without objectives only."""
+
+OBJECTIVES_ONLY = (
+    "inputs", "bidirectional", "pooling", "pooling_layers", "standardise", "gain_db", "eq_db", "noise_share", "noise_snr_db",
+)  # fmt: skip
+"""Settings that mean something with objectives only."""
 
 OPERATIONAL = ("checkpoint_every_s", "checkpoint_every_steps", "ram_budget_gb")
 """Settings that change no result, so that a run may be resumed with others."""
+
+
+def settings_of(recipe: PretrainRecipe) -> PretrainConfig:
+    """Return the settings of a recipe, its objectives among them.
+
+    Raises:
+        RecipeError: unknown keys or wrong values, those of a component's settings too.
+        PluginError: an objective that is not installed.
+    """
+    if "objectives" in recipe.training:
+        raise RecipeError(
+            f"recipe {recipe.name}: objectives stand in [training]; tables [[objectives]] beside it were expected; move them"
+        )
+    config: PretrainConfig = validate(
+        PretrainConfig, {**recipe.training, "objectives": recipe.objective_tables()}, "training"
+    )
+    for place, one in enumerate(recipe.objectives):
+        build_config(load("repkit.pretraining", one.name), one.settings, f"objectives.{place}")
+    return config

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from repkit import api
-from repkit.stage_one.folders import find_model
+from repkit.stage_one.folders import find_model, stored_frontend
 from repkit.stage_one.frontends import frames_of, rebuild_frontend
-from repkit.stage_one.gru_autoencoder import GruAutoencoderConfig
 
 
 class StatisticsEncoder:
@@ -40,7 +39,7 @@ class StatisticsEncoder:
 
     def __init__(self, config: StatisticsEncoder.Config) -> None:
         folder, run_name = find_model(config.path)
-        self._table = GruAutoencoderConfig.from_pretrained(folder).frontend
+        self._table = stored_frontend(folder)
         self.frontend = rebuild_frontend(self._table)
         self.name = f"statistics-{run_name}"
         self.dim = 2 * self.frontend.n_bands

@@ -1,4 +1,4 @@
-"""The training of the autoencoder: a loop under accelerate that resumes exactly.
+"""The training of stage one, autoencoder or objectives: a loop under accelerate that resumes exactly.
 
 Every random number of an update (dropout, noise) comes from a seed made of (seed, epoch, update, rank), the order of
 batches from (seed, epoch); so a run that was killed and started again goes on bit by bit as if nothing had happened.
@@ -20,21 +20,20 @@ from typing import Any
 import torch
 
 from repkit.api import Utterance
-from repkit.errors import DataError
+from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
 from repkit.runs.directory import append_jsonl, locked, read_json
 from repkit.runs.environment import environment
 from repkit.runs.executors import keep_freed_memory
-from repkit.runs.seeding import derive_seed
+from repkit.runs.seeding import derive_seed, generator
 from repkit.stage_one.data import Pieces, split_speakers
-from repkit.stage_one.diagnostics import dev_rmse, vector_use
 from repkit.stage_one.export import export_encoder
 from repkit.stage_one.frontends import build_frontend
-from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.identity import finished_results, run_identity
-from repkit.stage_one.reporter import MEMORY, Progress, Reporter, peak_memory
+from repkit.stage_one.learners import make_learner
+from repkit.stage_one.reporter import Progress, Reporter, epoch_line, peak_memory, vector_use_line
 from repkit.stage_one.settings import PretrainConfig
-from repkit.stage_one.update import build_optimizer, pick_precision, update
+from repkit.stage_one.update import build_optimizer, pick_precision
 from repkit.training.checkpoint import (
     load_newest_checkpoint,
     pack_optimizer,
@@ -50,7 +49,7 @@ def pretrain(
     config: PretrainConfig,
     progress: Progress = "auto",
 ) -> dict[str, Any]:
-    """Train an autoencoder on the frames of some stores and export its encoder.
+    """Train an autoencoder, or an encoder with objectives, on the frames of some stores and export it.
 
     Args:
         stores: open frames stores, one per corpus.
@@ -63,7 +62,7 @@ def pretrain(
         what ``results.json`` holds.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
+        UsageError: the folder holds a run with other settings, or an objective that does not fit encoder or frames.
         DataError: no speech, or the loss is not a number.
         KeyboardInterrupt: after saving a checkpoint, when stopped by Ctrl-C.
     """
@@ -115,39 +114,39 @@ class _Run:
         present = {id for store in stores for id in store.ids}
         heard = [u for u in utterances if u.id in present]
         self.split = split_speakers(heard, config.dev_speakers, derive_seed(config.seed, "split"))
-        self.train_pieces = self._cut(self.split.train, frontend)
+        self.train_pieces = self._cut(self.split.train, frontend, self._weights())
         self.dev_pieces = self._cut(self.split.dev, frontend)
         if not len(self.train_pieces):
             raise DataError(f"{out}: no speech to train on; at least one utterance was expected; see what was left out")
         self.heard = heard
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        self.bare = GruAutoencoder(self._model_config(frontend))
+        self.learner = make_learner(config, frontend, self._provenance())
+        self.bare = self.learner.module
         self.model = accelerator.prepare(self.bare.to(self.device))
         self.optimizer = build_optimizer(self.model.parameters(), config.learning_rate, self.device)
         self.epoch = self.position = self.step = 0
-        self.squared = self.values = self.seconds = self.loading = self.hours = 0.0
+        self.sums: dict[str, float] = {}
+        self.seconds = self.loading = self.hours = 0.0
         self.best: dict[str, float] = {}
 
-    def _cut(self, ids: frozenset[str], frontend: Any) -> Pieces:
+    def _weights(self) -> list[float]:
+        """Return how often each store's pieces are heard in an epoch."""
+        names = [store.spec.corpus for store in self.stores]
+        for name in self.config.corpus_weights:
+            if name not in names:
+                raise UsageError(
+                    f"training.corpus_weights: {name!r} is none of the corpora {', '.join(names)}"
+                    f"{did_you_mean(name, names)}; names of --corpus were expected"
+                )
+        return [self.config.corpus_weights.get(name, 1.0) for name in names]
+
+    def _cut(self, ids: frozenset[str], frontend: Any, weights: Sequence[float] | None = None) -> Pieces:
         c = self.config
         longest = frontend.n_frames(round(c.chunk_s * frontend.sample_rate))
         hop = max(1, round(c.chunk_hop_s / frontend.frame_shift_s)) if c.chunk_hop_s else None
         wanted = [set(ids) & set(store.ids) for store in self.stores]
         window = c.window_hours * 3600 / frontend.frame_shift_s
-        return Pieces(self.stores, wanted, longest, c.chunks, hop, c.ram_budget_gb * 1e9, window)
-
-    def _model_config(self, frontend: Any) -> GruAutoencoderConfig:
-        c = self.config
-        names = (
-            "decoder", "cell", "n_layers", "hidden_size", "dropout", "feed_previous_probability",
-            "decoder_frame_dropout", "input_noise", "mask_silence", "init",
-        )  # fmt: skip
-        return GruAutoencoderConfig(
-            n_bands=frontend.n_bands,
-            frontend={**c.frontend_table(), "convention": dict(frontend.convention())},
-            provenance=self._provenance(),
-            **{name: getattr(c, name) for name in names},
-        )
+        return Pieces(self.stores, wanted, longest, c.chunks, hop, c.ram_budget_gb * 1e9, window, weights)
 
     def _provenance(self) -> dict[str, Any]:
         corpora = []
@@ -179,6 +178,7 @@ class _Run:
         if found is None:
             if self.main:
                 write_text_atomic(self.out / "metrics.jsonl", "")
+            self.learner.calibrate(self.train_pieces, self.config.batch_size, self.device)
             return
         self.bare.load_state_dict({k.removeprefix("model."): v for k, v in found.tensors.items() if k[:6] == "model."})
         unpack_optimizer(self.optimizer, found.tensors)
@@ -192,7 +192,7 @@ class _Run:
     def _save(self) -> None:
         if self.main:
             tensors = {f"model.{k}": v for k, v in self.bare.state_dict().items()} | pack_optimizer(self.optimizer)
-            names = ("epoch", "position", "step", "squared", "values", "seconds", "loading", "hours", "best")
+            names = ("epoch", "position", "step", "sums", "seconds", "loading", "hours", "best")
             meta = {name: getattr(self, name) for name in names}
             save_checkpoint(self.out / "checkpoints", self.step, tensors, meta)
         self.saved_at = time.monotonic()
@@ -204,7 +204,8 @@ class _Run:
         c = self.config
         per_epoch = len(self.train_pieces.batches(c.batch_size, c.seed, 0))  # some more or less where windows differ
         self.saved_at = time.monotonic()
-        reporter = Reporter(self.out, progress, per_epoch * c.epochs, self.step, self.main)
+        self.total_steps = per_epoch * c.epochs
+        reporter = Reporter(self.out, progress, self.total_steps, self.step, self.main)
         with reporter, _stop_requests(self.world == 1) as stop:
             self._set_status("running")
             self._announce(reporter)
@@ -227,17 +228,19 @@ class _Run:
         self.model.train()
         while self.position < len(batches):
             began = time.monotonic()
-            loss, squared, values, frames = self._update(batches[self.position])
+            loss, sums, frames = self._update(batches[self.position])
             self.position += 1
             self.step += 1
-            self.squared += squared
-            self.values += values
+            for name, value in sums.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
             took = time.monotonic() - began
             hours = frames * self.frame_shift_s / 3600
             self.seconds += took
             self.hours += hours
             reporter.step(self.step, loss, hours / took, self.epoch + 1)
-            reporter.scalars({"train/batch_rmse": loss}, self.step)
+            reporter.scalars({f"train/batch_{self.measure}": loss}, self.step)
+            # losses of objectives have a dot in their names
+            reporter.scalars({f"batch/{name}": value for name, value in sums.items() if "." in name}, self.step)
             if stop.is_set():
                 self._save()
                 raise KeyboardInterrupt
@@ -247,25 +250,25 @@ class _Run:
             ):
                 self._save()
 
-    def _update(self, indices: Sequence[int]) -> tuple[float, float, float, int]:
-        """Make one update; returns the batch's loss, squared error, values and frames over all processes."""
+    def _update(self, indices: Sequence[int]) -> tuple[float, dict[str, float], int]:
+        """Make one update; returns the batch's loss, what it adds to the epoch's sums, and frames over all processes."""
         c = self.config
-        torch.manual_seed(derive_seed(c.seed, "update", self.epoch, self.position, self.rank))
+        place = (self.epoch, self.position, self.rank)
+        torch.manual_seed(derive_seed(c.seed, "update", *place))
         # every process takes its share; one without a share works on the first piece and counts it nothing
-        mine, weight = list(indices[self.rank :: self.world]), 1.0
-        if not mine:
-            mine, weight = [indices[0]], 0.0
+        mine = list(indices[self.rank :: self.world])
+        share = len(mine) / len(indices)
         began = time.monotonic()
-        frames, lengths = self.train_pieces.batch(mine, self.device)
+        frames, lengths = self.train_pieces.batch(mine or [indices[0]], self.device)
         self.loading += time.monotonic() - began
-        squared, values = update(
+        loss, sums = self.learner.update(
             self.accelerator, self.model, self.optimizer, frames, lengths,
-            precision=self.precision, clip_value=c.clip_value, weight=weight,
+            precision=self.precision, share=share, progress=min(1.0, self.step / max(1, self.total_steps)),
+            draw=lambda purpose: generator(c.seed, purpose, *place),
         )  # fmt: skip
-        if not math.isfinite(squared):
+        if not math.isfinite(loss):
             self._refuse_nan(indices)
-        n_frames = int(self.train_pieces.lengths[list(indices)].sum())
-        return math.sqrt(squared / values), squared, values, n_frames
+        return loss, sums, int(self.train_pieces.lengths[list(indices)].sum())
 
     def _refuse_nan(self, indices: Sequence[int]) -> None:
         ids = sorted({self.train_pieces[int(i)].id for i in indices})
@@ -279,13 +282,14 @@ class _Run:
     def _end_epoch(self, reporter: Reporter) -> None:
         c = self.config
         number = self.epoch + 1
-        record: dict[str, Any] = {"epoch": number, "train_rmse": math.sqrt(self.squared / self.values)}
+        score = self.learner.score
+        record: dict[str, Any] = {"epoch": number, **self.learner.figures(self.sums)}
         if self.main and len(self.dev_pieces):
-            record["dev_rmse"] = self._measure(dev_rmse)
+            record |= self._measure(self.learner.held_out)
             if c.diagnose_every and number % c.diagnose_every == 0 and number < c.epochs:
-                record["vector_use"] = self._measure(vector_use)
-            if not self.best or record["dev_rmse"] < self.best["dev_rmse"]:
-                self.best = {"epoch": number, "dev_rmse": record["dev_rmse"]}
+                record |= self._measure(self.learner.diagnose)
+            if not self.best or record[score] < self.best[score]:
+                self.best = {"epoch": number, score: record[score]}
                 state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
                 save_checkpoint(self.out / "checkpoints" / "best", self.step, state, self.best, keep=1)
         record |= {
@@ -296,20 +300,25 @@ class _Run:
         }
         if self.main:
             append_jsonl(self.out / "metrics.jsonl", record)
-        numbers = {"train/epoch_rmse": record["train_rmse"], "speed/hours_per_second": record["hours_per_second"]}
+        measure = self.measure
+        numbers = {f"train/epoch_{measure}": record[f"train_{measure}"]}
+        numbers |= {
+            f"{part}/{name}": v for part in ("train", "dev") for name, v in record.get(f"{part}_losses", {}).items()
+        }
+        numbers["speed/hours_per_second"] = record["hours_per_second"]
         numbers |= {f"speed/{k}": v for k, v in record.items() if "memory" in k or k == "loading_share"}
-        numbers |= {"dev/rmse": record["dev_rmse"]} if "dev_rmse" in record else {}
+        numbers |= {f"dev/{measure}": record[score]} if score in record else {}
         numbers |= {f"vector_use/{k}": v for k, v in record.get("vector_use", {}).items()}
         reporter.scalars(numbers, self.step)
-        reporter.line(_epoch_line(record, c.epochs))
+        reporter.line(epoch_line(record, c.epochs))
         self.epoch, self.position = number, 0
-        self.squared = self.values = self.seconds = self.loading = self.hours = 0.0
+        self.sums, self.seconds, self.loading, self.hours = {}, 0.0, 0.0, 0.0
         self._save()
         self._set_status("running")
 
     def _measure(self, how: Callable[..., Any]) -> Any:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return how(self.bare, self.dev_pieces, self.config.batch_size, self.device)
+            return how(self.dev_pieces, self.config.batch_size, self.device)
 
     def _finish(self, reporter: Reporter) -> dict[str, Any]:
         results: dict[str, Any] = {}
@@ -320,31 +329,31 @@ class _Run:
             ]
             best = load_newest_checkpoint(self.out / "checkpoints" / "best")
             results = {
-                "decoder": c.decoder,
+                **self.learner.facts(),
                 "epochs": self.epoch,
                 "updates": self.step,
                 "precision": self.precision,
                 "split": self.split.note,
-                "train_rmse": metrics[-1]["train_rmse"],
-                "dev_rmse": metrics[-1].get("dev_rmse"),
+                **{name: metrics[-1].get(name) for name in self.learner.reported},
                 "best": self.best or None,
                 "exported": c.export,
                 "parameters": sum(p.numel() for p in self.bare.parameters()),
                 "training_seconds": round(sum(m["seconds"] for m in metrics), 1),
                 "hours_per_second": _mean_speed(metrics),
                 **peak_memory(self.device),
-                "provenance": self.bare.config.provenance,
+                "provenance": self.learner.exported.config.provenance,
             }
             if len(self.dev_pieces):
-                results["vector_use"] = self._measure(vector_use)
-                reporter.line(vector_use_line(c.decoder, results["vector_use"]))
+                results |= self._measure(self.learner.diagnose)
+                if "vector_use" in results:
+                    reporter.line(vector_use_line(c.decoder, results["vector_use"]))
             last = {k: v.clone() for k, v in self.bare.state_dict().items()}
             if best is not None:
                 self.bare.load_state_dict({k.removeprefix("model."): v for k, v in best.tensors.items()})
-                export_encoder(self.bare, self.out / "encoder-best")
+                export_encoder(self.learner.exported, self.out / "encoder-best")
             if c.export == "last" or best is None:
                 self.bare.load_state_dict(last)
-            results["weights_sha256"] = export_encoder(self.bare, self.out / "encoder")
+            results["weights_sha256"] = export_encoder(self.learner.exported, self.out / "encoder")
             write_json_atomic(self.out / "results.json", results)
             self._set_status("done")
             reporter.line(f"encoder of the {c.export} epoch saved to {self.out / 'encoder'}")
@@ -355,9 +364,14 @@ class _Run:
         hours = float(self.train_pieces.lengths.sum()) * self.frame_shift_s / 3600
         reporter.line(
             f"{len(self.train_pieces)} pieces, {hours:.2f} h of speech; {self.split.note}; "
-            f"{self.config.decoder} decoder; {self.precision} on {self.device} x {self.world}"
+            f"{self.learner.said()}; {self.precision} on {self.device} x {self.world}"
             + (f"; resumed after {self.step} updates" if self.step else "")
         )
+
+    @property
+    def measure(self) -> str:
+        """What the loss is called: ``rmse`` or ``loss``."""
+        return self.learner.score.removeprefix("dev_")
 
     def _set_status(self, state: str, **facts: object) -> None:
         if self.main:
@@ -393,24 +407,3 @@ def _mean_speed(metrics: Sequence[Mapping[str, Any]]) -> float:
     """Return hours of speech per second over all epochs."""
     seconds = sum(m["seconds"] for m in metrics)
     return sum(m["hours_per_second"] * m["seconds"] for m in metrics) / max(seconds, 1e-9)
-
-
-def _epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    text = f"epoch {record['epoch']}/{epochs}: train RMSE {record['train_rmse']:.4f}"
-    if "dev_rmse" in record:
-        text += f", dev RMSE {record['dev_rmse']:.4f}"
-    text += f", {record['seconds']:.0f} s, {record['hours_per_second']:.4f} h of speech/s"
-    text += "".join(f", {record[name]} MB {where}" for name, where in MEMORY.items() if name in record)
-    if "vector_use" in record:
-        use = record["vector_use"]
-        text += f"; own vector {use['own']:.4f}, another's {use['another']:.4f}, zeros {use['zeros']:.4f}"
-    return text
-
-
-def vector_use_line(decoder: str, use: Mapping[str, float]) -> str:
-    """Say in one line whether the decoder uses the vector."""
-    return (
-        f"use of the vector ({decoder} decoder, held-out speech): RMSE with own vector {use['own']:.4f}, another's "
-        f"{use['another']:.4f} ({use['another_over_own']:.2f} x), zeros {use['zeros']:.4f}; "
-        f"copying the previous frame {use['copy_previous']:.4f}"
-    )

@@ -18,13 +18,20 @@ CLASSES = (
     "repkit.corpora",
     "repkit.frontends",
     "repkit.encoders",
+    "repkit.pretraining",
     "repkit.models",
     "repkit.objectives",
     "repkit.protocols",
 )
 """Groups whose components are classes with settings."""
 
-CHOSEN_BY_NAME_ALONE = ("repkit.frontends", "repkit.models", "repkit.objectives", "repkit.protocols")
+CHOSEN_BY_NAME_ALONE = (
+    "repkit.frontends",
+    "repkit.pretraining",
+    "repkit.models",
+    "repkit.objectives",
+    "repkit.protocols",
+)
 """Groups that a recipe may use with nothing but ``name = ...``."""
 
 ALLOWED = ("repkit.api", "repkit.testing")
@@ -32,7 +39,7 @@ ALLOWED = ("repkit.api", "repkit.testing")
 
 @check(*CLASSES, first=True)
 def builds(case: Case) -> None:
-    """A component is built from its validated settings, as Class(config), models and objectives as Class(config, task).
+    """A component is built from its validated settings, as Class(config), models and objectives of both stages as Class(config, task).
 
     Prevents: a component that every recipe may name and no run can use.
     """

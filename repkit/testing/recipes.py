@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from repkit.config.load import read_tables
 from repkit.errors import PluginError
 from repkit.plugins import build_config, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE, find
-from repkit.plugins.load import validate
 from repkit.testing.kit import Broken, Case, NotApplicable, case, check
 from repkit.testing.material import VECTOR_DIM, make_batch, routed
 from repkit.testing.objectives import without_labels
@@ -158,9 +158,9 @@ def settings_of_components_fit(case: RecipeCase) -> None:
     Prevents: a run that is refused, on every machine, before it starts.
     """
     if isinstance(case.recipe, PretrainRecipe):
-        from repkit.stage_one.settings import PretrainConfig
+        from repkit.stage_one.settings import settings_of
 
-        validate(PretrainConfig, case.recipe.training, "training")
+        settings_of(case.recipe)
         return
     from repkit.workflows.ser_plan import check_components
 
@@ -205,7 +205,7 @@ def two_steps_can_be_trained(case: RecipeCase) -> None:
     Prevents: a recipe of components that do not fit together.
     """
     if isinstance(case.recipe, PretrainRecipe):
-        _expect_training("autoencoder", two_steps_of_autoencoder(case.recipe))
+        _expect_training("stage one", two_steps_of_stage_one(case.recipe))
         return
     case.need_all_components()
     done: list[tuple[Any, ...]] = []
@@ -342,30 +342,26 @@ def _loss(objectives: list[tuple[float, Any]], outputs: Outputs, batch: Batch, p
     return torch.stack(each).sum()
 
 
-def two_steps_of_autoencoder(recipe: PretrainRecipe) -> tuple[list[float], bool]:
-    """Train the autoencoder of a recipe for two steps on noise; return the losses and whether weights changed."""
+def two_steps_of_stage_one(recipe: PretrainRecipe) -> tuple[list[float], bool]:
+    """Train the autoencoder or the objectives of a recipe for two steps on noise; return losses, whether weights changed."""
     from repkit.stage_one.frontends import build_frontend
-    from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
-    from repkit.stage_one.settings import PretrainConfig
+    from repkit.stage_one.learners import make_learner
+    from repkit.stage_one.settings import settings_of
 
-    config = validate(PretrainConfig, recipe.training, "training")
+    config = settings_of(recipe)
     frontend = build_frontend(**config.frontend_table())
-    names = set(PretrainConfig.model_fields) & {
-        "decoder", "cell", "n_layers", "hidden_size", "dropout", "feed_previous_probability",
-        "decoder_frame_dropout", "input_noise", "mask_silence", "init",
-    }  # fmt: skip
-    model = GruAutoencoder(
-        GruAutoencoderConfig(n_bands=frontend.n_bands, **{name: getattr(config, name) for name in names})
-    )
+    learner = make_learner(config, frontend, {})
     frames, lengths = torch.rand(2, 12, frontend.n_bands) * 2 - 1, torch.tensor([12, 8])
     frames[1, 8:] = 0.0
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    if recipe.objectives:
+        learner.module.calibrate([(frames, lengths)])
+    before = [parameter.detach().clone() for parameter in learner.module.parameters()]
+    optimiser = torch.optim.Adam(learner.module.parameters(), lr=config.learning_rate)
     losses = []
-    for _ in range(2):
-        optimiser.zero_grad(set_to_none=True)
-        loss = model(frames, lengths).loss
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses, any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    for number in range(2):
+        loss, _ = learner.update(
+            SimpleNamespace(num_processes=1), learner.module, optimiser, frames, lengths,
+            precision="fp32", share=1.0, progress=number / 2, draw=lambda purpose: torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        losses.append(loss)
+    return losses, any(not torch.equal(old, new) for old, new in zip(before, learner.module.parameters(), strict=True))

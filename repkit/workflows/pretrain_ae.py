@@ -1,4 +1,4 @@
-"""``repkit pretrain-ae``: unlabelled speech to a trained autoencoder."""
+"""``repkit pretrain-ae``: unlabelled speech to a trained encoder."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from repkit.api import Corpus
 from repkit.errors import UsageError
 from repkit.features.extract import cached_frames, frames_spec
 from repkit.runs.executors import Executor
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.identity import finished_results, run_identity
+from repkit.stage_one.learners import make_learner
 from repkit.stage_one.reporter import Progress
 from repkit.stage_one.train import PretrainConfig, pretrain
 
@@ -50,7 +53,8 @@ def pretrain_ae(
         what ``out/results.json`` holds: errors, use of the vector, checksum of the weights, what was heard.
 
     Raises:
-        UsageError: no corpus, one twice, or a folder with a run of other settings.
+        UsageError: no corpus, one twice, objectives that do not fit the encoder or the frames, or a folder with a run of
+            other settings.
         DataError: bad audio, or a loss that is not a number.
     """
     from accelerate import PartialState
@@ -61,6 +65,9 @@ def pretrain_ae(
         raise UsageError(f"pretrain-ae: corpora {names}; expected one or more, each once; name them with --corpus")
     out = Path(out)
     frontend = build_frontend(**config.frontend_table())
+    if config.objectives:  # do they fit the encoder and the frames?
+        with torch.random.fork_rng(devices=[]):
+            make_learner(config, frontend, {})
     cut = {"max_duration_s": config.max_duration_s, "dtype": config.frames_dtype}
     specs = {corpus.name: frames_spec(corpus, frontend, **cut) for corpus in corpora}
     # before any audio is read: is this run done, or another one?

@@ -61,6 +61,23 @@ def autoencoder(tmp_path):
     return {"path": tmp_path / "ae"}
 
 
+def objectives_run(tmp_path):
+    from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig
+
+    torch.manual_seed(0)
+    frontend = {"name": "log_mel", "settings": {"bands": 12}}
+    columns = [f"mel_{band:03d}" for band in range(12)]
+    config = GruEncoderConfig(
+        columns=columns, hidden_size=8, bidirectional=True, frontend=frontend, pooling="attentive"
+    )
+    model = GruEncoder(config)
+    model.mean.fill_(-10.0)
+    model.deviation.fill_(5.0)
+    model.save_pretrained(tmp_path / "cpc" / "encoder")
+    (tmp_path / "cpc" / "status.json").write_text(json.dumps({"state": "done", "epoch": 1, "epochs": 1}))
+    return {"path": tmp_path / "cpc"}
+
+
 def transformer(tmp_path):
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
@@ -87,6 +104,12 @@ SETTINGS = {
     "named": [named_folder],
     "synthetic": [{"n_speakers": 2, "n_sentences": 1, "ratings": True, "duration_s": 0.5}],
     "gru_autoencoder": [autoencoder, lambda at: {**autoencoder(at), "level": "frame"}],
+    "gru_encoder": [
+        objectives_run,
+        lambda at: {**objectives_run(at), "level": "frame"},
+        lambda at: {**objectives_run(at), "readout": "attentive"},
+        lambda at: {**objectives_run(at), "readout": "last", "layers": "last", "untrained": True, "init": "paper"},
+    ],
     "statistics": [autoencoder],
     "transformers": [transformer, lambda at: {**transformer(at), "level": "frame"}],
     "spectrogram": [{}, {"fixed_length_s": None}],

@@ -7,6 +7,7 @@ import reference_objectives
 from faulty import FAULTS
 from reference_models import Centroids, PerCorpus, Pooled, Segmented
 from reference_objectives import Centres, CrossEntropy, Diagnosed, Domains, Measured
+from reference_pretraining import Gaps, Level, NextFrame
 from reference_protocols import SpeakerFolds
 from reference_sound import BlockMoments, Hums, Levels, Moments
 
@@ -22,6 +23,7 @@ REFERENCES = [
     *(("repkit.objectives", objective) for objective in (CrossEntropy, Measured, Diagnosed, Domains, Centres)),
     ("repkit.models", reference_models.Siblings),
     ("repkit.objectives", reference_objectives.Siblings),
+    *(("repkit.pretraining", objective) for objective in (NextFrame, Level, Gaps)),
     ("repkit.protocols", SpeakerFolds),
 ]
 

@@ -107,7 +107,12 @@ def test_the_page_names_every_capability_domain_and_optional_method():
     assert rows == set(api.MODEL_CAPABILITIES)
     (domains,) = re.findall(r"which of ([`\w, ]+) must", objectives)
     assert re.findall(r"\w+", domains) == list(api.DOMAINS)
-    for protocol, text in ((api.SerModel, models), (api.Objective, objectives)):
+    pretraining = SECTIONS["`repkit.pretraining`"]
+    for protocol, text in (
+        (api.SerModel, models),
+        (api.Objective, objectives),
+        (api.PretrainingObjective, pretraining),
+    ):
         optional = re.findall(r"^ *- ``(\w+)", protocol.__doc__, flags=re.MULTILINE)
         assert optional
         assert [name for name in optional if f"- `{name}" not in text] == []
@@ -135,6 +140,14 @@ def test_the_page_names_what_models_and_objectives_are_given(value, prefix):
     text = SECTIONS["`repkit.models`"] + SECTIONS["`repkit.objectives`"]
     fields = {field.name for field in dataclasses.fields(value)} - {"ids"}
     assert [name for name in fields if f"`{prefix}.{name}" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "prefix"), [(api.PretrainTask, "task"), (api.PretrainBatch, "batch"), (api.EncoderStates, "states")]
+)
+def test_the_page_names_what_objectives_of_stage_one_are_given(value, prefix):
+    fields = {field.name for field in dataclasses.fields(value)}
+    assert [name for name in fields if f"`{prefix}.{name}" not in SECTIONS["`repkit.pretraining`"]] == []
 
 
 def test_the_page_names_every_field_of_a_fold_and_the_version():

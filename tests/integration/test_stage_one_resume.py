@@ -46,6 +46,15 @@ def train(out):
     pretrain_ae([corpus(2)], out, config, cache=folder / "cache", progress="none")
 
 
+def train_mix(out):
+    objectives = ({"name": "cpc", "steps": [3], "size": 8, "others": 4}, {"name": "masked_spans", "span": 2},
+                  {"name": "crop_functionals"})
+    config = PretrainConfig(hidden_size=8, batch_size=4, epochs=4, frontend="affect", frontend_settings={"bands": 8},
+                            device="cpu", chunks="random", chunk_s=0.4, gain_db=6.0, noise_share=0.5, objectives=objectives,
+                            corpus_weights={"toy": 1.5}, checkpoint_every_steps=3)
+    pretrain_ae([corpus(1)], out, config, cache=folder / "cache", progress="none")
+
+
 def vectors(out):
     def progress(*done):
         (folder / "some-done").touch()
@@ -97,11 +106,20 @@ for out, number, times in (("ae-killed", signal.SIGKILL, 6), ("ae-int", signal.S
     log.append({"ends": ends, "newest": newest(out), "state": state["state"], "updates": state["updates"]})
     run_to_end(train, out)
 
+run_to_end(train_mix, folder / "mix-whole")
+out = folder / "mix-killed"
+for _ in range(3):
+    before = newest(out)
+    attempt(train_mix, out, signal.SIGKILL, lambda: newest(out) != before, draw.uniform(0, 0.1))
+mix = {"newest": newest(out), "state": json.loads((out / "status.json").read_text())["state"]}
+run_to_end(train_mix, out)
+
 run_to_end(vectors, folder / "vectors-whole")
 store = folder / "vectors-killed" / "ae-whole" / "toy"
 ends = [attempt(vectors, folder / "vectors-killed", signal.SIGKILL, store.exists, draw.uniform(0, 0.3)) for _ in range(4)]
 (folder / "some-done").unlink(missing_ok=True)
 ends.append(attempt(vectors, folder / "vectors-killed", signal.SIGINT, (folder / "some-done").exists, 0.1))
+log.append(mix)
 log.append({"ends": ends, "manifest": (store / "manifest.json").exists(), "kept": bool(list(store.glob("shard-?????.h5")))})
 run_to_end(vectors, folder / "vectors-killed")
 (folder / "log.json").write_text(json.dumps(log))
@@ -138,6 +156,22 @@ def test_asked_to_stop_it_saves_the_update_at_hand(driven, place, name):
     assert stopped["state"] == "interrupted"
     assert int(stopped["newest"][5:14]) == stopped["updates"]  # nothing done was lost
     same_run(folder, name)
+
+
+def test_objectives_killed_again_and_again_end_with_the_same_weights(driven):
+    folder, (*_, mix, _) = driven
+    assert mix["state"] == "running"  # it was killed before its end
+    assert mix["newest"]
+    a, b = (load_file(folder / name / "encoder" / "model.safetensors") for name in ("mix-whole", "mix-killed"))
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+    losses = [
+        [(m["epoch"], m["train_losses"], m["dev_losses"]) for m in map(json.loads, text.splitlines())]
+        for text in ((folder / name / "metrics.jsonl").read_text() for name in ("mix-whole", "mix-killed"))
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4
 
 
 def same_run(folder, name):

@@ -11,12 +11,14 @@ from repkit_template.encoder import Loudness
 from repkit_template.frontend import BandEnergies
 from repkit_template.model import StatisticsPooling
 from repkit_template.objective import SmoothedCrossEntropy
+from repkit_template.pretraining import LevelMovement
 from repkit_template.protocol import LeaveOneGenderOut
 from repkit_template.recipes import TEMPLATE
 
 test_corpus = conformance_tests("repkit.corpora", Tones)
 test_frontend = conformance_tests("repkit.frontends", BandEnergies)
 test_encoder = conformance_tests("repkit.encoders", Loudness)
+test_pretraining = conformance_tests("repkit.pretraining", LevelMovement)
 test_model = conformance_tests("repkit.models", StatisticsPooling)
 test_objective = conformance_tests("repkit.objectives", SmoothedCrossEntropy)
 test_protocol = conformance_tests("repkit.protocols", LeaveOneGenderOut)
@@ -55,6 +57,20 @@ def test_pooling_is_mean_and_deviation():
     frames = torch.tensor([[[1.0], [3.0], [0.0]]])  # the third is padding
     outputs = model(api.Batch(["a"], frames, torch.tensor([2]), {}))
     torch.testing.assert_close(outputs.shared, torch.tensor([[2.0, 1.0]]))
+
+
+def test_the_movement_of_the_level_is_its_deviation():
+    task = api.PretrainTask(columns=("mel_000", "mel_001"), frame_shift_s=0.04, layer_sizes=(2,), vector_dim=2)
+    objective = LevelMovement(LevelMovement.Config(warm_up=0.0), task)
+    frames = torch.tensor([[[1.0, 3.0], [5.0, 7.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0], [4.0, 4.0]]])
+    batch = api.PretrainBatch(frames, torch.tensor([2, 3]))  # levels 2, 6 and 1, 1, 4: deviations 2 and sqrt(2)
+    objective.calibrate([batch])
+    assert objective.mean.item() == pytest.approx((2 + 2**0.5) / 2)
+    torch.nn.init.zeros_(objective.head.weight)
+    torch.nn.init.zeros_(objective.head.bias)
+    states = api.EncoderStates((torch.zeros(2, 3, 2),), torch.zeros(2, 2), frames)
+    (loss,) = objective(batch, states, 1.0).values()
+    assert loss.item() == pytest.approx(1.0)  # two targets, standardised, are -1 and 1
 
 
 def test_the_loss_is_that_of_torch_and_masks_what_is_missing():

@@ -63,6 +63,11 @@ def test_provenance_tells_what_was_heard(run):
         ({"readout": "pooled"}, "ae-toy-pooled", 32),
         ({"readout": "states"}, "ae-toy-states", 16),
         ({"level": "frame"}, "ae-toy-sequence", 8),
+        ({"level": "frame", "layers": "all"}, "ae-toy-sequence-all", 16),
+        ({"readout": "mean_sd_delta"}, "ae-toy-mean_sd_delta", 48),
+        ({"readout": "mean_sd_delta", "layers": "last"}, "ae-toy-mean_sd_delta-last", 24),
+        ({"readout": "last"}, "ae-toy-last", 16),
+        ({"readout": "mean", "layers": "all"}, "ae-toy-mean", 16),
     ],
 )
 def test_readouts_have_names_of_their_own(run, options, name, dim):
@@ -71,7 +76,36 @@ def test_readouts_have_names_of_their_own(run, options, name, dim):
     assert encoder.encode(sounds(1))[0].shape[-1] == dim
     if options.get("level") == "frame":
         assert encoder.frame_shift_s == pytest.approx(0.04)
-        assert encoder.encode([np.ones(8000, np.float32)])[0].shape == (11, 8)  # (8000 - 1280) // 640 + 1
+        assert encoder.encode([np.ones(8000, np.float32)])[0].shape == (11, dim)  # (8000 - 1280) // 640 + 1
+
+
+def test_readouts_of_the_autoencoder_are_those_of_all_encoders(run):
+    waveforms = sounds()
+
+    def vectors(**options):
+        return np.stack(open_encoder(str(run), **options).encode(waveforms))
+
+    np.testing.assert_allclose(vectors(readout="mean_sd"), vectors(readout="pooled"), atol=1e-6)
+    # a GRU's last output is its final state
+    np.testing.assert_allclose(vectors(readout="last"), vectors(readout="states"), atol=1e-6)
+    whole = open_encoder(str(run), readout="sequence", layers="all").encode(waveforms)
+    expected = [np.concatenate([s.mean(0), s.std(0), (s[2:] - s[:-2]).std(0)]) for s in whole]
+    np.testing.assert_allclose(vectors(readout="mean_sd_delta"), np.stack(expected), atol=1e-5)
+    assert "layers" not in open_encoder(str(run)).provenance(), "stores of before keep their identity"
+    assert open_encoder(str(run), readout="mean").provenance()["layers"] == "all"
+    with pytest.raises(UsageError, match="readout representation, which is of all layers"):
+        open_encoder(str(run), layers="last")
+
+
+def test_untrained_begins_as_it_is_told(run):
+    torch_ = open_encoder(f"untrained:{run}", init="torch")
+    assert torch_.name == "untrained-torch-ae-toy"
+    assert torch_.provenance()["architecture"]["init"] == "torch"
+    # gate biases are 1 as the paper draws them, and torch's lie within 1 / sqrt(8)
+    assert torch_.model.encoder.layers[0].bias_ih_l0.abs().max() < 0.36
+    assert open_encoder(f"untrained:{run}").model.encoder.layers[0].bias_ih_l0[0] == 1.0
+    with pytest.raises(UsageError, match="of a trained encoder"):
+        open_encoder(str(run), init="torch")
 
 
 def test_untrained_has_other_weights_by_seed_and_has_heard_nobody(run):
@@ -127,13 +161,13 @@ def test_a_frontend_that_computes_something_else_now_is_refused(run):
 
 
 def test_a_very_long_recording_does_not_lengthen_the_others(run, monkeypatch):
-    from repkit.stage_one import gru_autoencoder
+    from repkit.stage_one import readouts
 
     encoder = open_encoder(str(run))
     seen = []
     real = encoder.model.encode
     monkeypatch.setattr(encoder.model, "encode", lambda f, n: seen.append(tuple(f.shape[:2])) or real(f, n))
-    monkeypatch.setattr(gru_autoencoder, "MAX_FRAMES", 300)
+    monkeypatch.setattr(readouts, "MAX_FRAMES", 300)
     encoder.encode([np.ones(n, np.float32) for n in (8000, 16000 * 20, 9000, 16000)])
     assert seen == [(1, 499), (3, 24)]
 

@@ -1,0 +1,1 @@
+"""What stage one can learn on: one objective per file, chosen by name in a recipe (group ``repkit.pretraining``)."""
