@@ -73,8 +73,8 @@ def _argument(spec: str) -> dict[str, str]:
         )
     encoder = load("repkit.encoders", name)
     argument = getattr(encoder, "argument", None)
-    if argument is not None and value:
-        return {argument: value}
+    if argument is not None and (value or not encoder.Config.model_fields[argument].is_required()):
+        return {argument: value} if value else {}
     read_by = "gru_autoencoder" if name in COMPONENTS.values() else name
     prefix = next((prefix for prefix, (own, _) in _BUILT_IN.items() if own == read_by and prefix != "run"), None)
     if argument is not None:

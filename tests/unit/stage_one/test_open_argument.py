@@ -109,3 +109,9 @@ def test_a_path_that_is_not_there_is_a_run_that_is_not_there(spec):
         open_encoder(spec)
     assert spec in str(caught.value)
     assert "prefix" not in str(caught.value)
+
+
+def test_an_argument_that_has_a_default_may_be_left_out():
+    whole, part = open_encoder("functionals"), open_encoder("functionals:mel")
+    assert (whole.name, part.name) == ("functionals", "functionals-mel")
+    assert part.dim < whole.dim
