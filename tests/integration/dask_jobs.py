@@ -47,6 +47,7 @@ def crash(context, job, on_epoch):
 
 def endless(context, job, on_epoch):
     """Go on until somebody says no, and tell."""
+    (Path(context) / f"begun_{job}").touch()
     try:
         while True:
             on_epoch(1)
