@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: install demo test lint docs bench bench-quick bench-gpu results clean
+.PHONY: install demo test lint docs bench bench-quick bench-more bench-gpu results clean
 
 PLUGINS := $(addprefix plugins/,repkit-cross-corpus repkit-dann repkit-adapters repkit-baselines template)
 
@@ -53,6 +53,9 @@ bench: install
 
 bench-quick: install
 	$(BIN)/python tests/benchmarks/run_all.py --quick
+
+bench-more: install
+	$(BIN)/python tests/benchmarks/run_all.py --more
 
 bench-gpu: install
 	$(BIN)/python tests/benchmarks/run_all.py --gpu

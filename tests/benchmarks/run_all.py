@@ -2,6 +2,7 @@
 
 python tests/benchmarks/run_all.py            # those for the CPU: make bench
 python tests/benchmarks/run_all.py --quick    # only to see that they run, no page is written: make bench-quick
+python tests/benchmarks/run_all.py --more     # profiles and comparisons of single parts: make bench-more
 python tests/benchmarks/run_all.py --gpu      # those that need a GPU: make bench-gpu
 python tests/benchmarks/run_all.py --index    # only the index, from the pages that are there
 """
@@ -18,10 +19,15 @@ HERE = Path(__file__).resolve().parent
 PAGES = HERE.parents[1] / "docs" / "results"
 LIMIT_S = 600
 """What all benchmarks for the CPU may take together on two quiet cores."""
+MORE = {
+    "bench_freed_memory", "bench_functionals", "bench_pitch", "bench_profile_embed", "bench_profile_pretrain_ae",
+    "bench_profile_train_ser", "bench_wide_convolution", "bench_window_maximum", "bench_worker_start",
+}  # fmt: skip
+"""What is not part of ``make bench``, which shall take ten minutes on two cores."""
 INTRODUCTION = (
     "Each line is one page. Every page is made by its script: A and B alternate within one run, ratios are per round, "
     "given as **median** [10th percentile, 90th percentile]; A / B above 1 means that B, ours, is faster. "
-    "`make bench` makes them all on the CPU, `make bench-gpu` those that need a GPU."
+    "`make bench` and `make bench-more` make them on the CPU, `make bench-gpu` those that need a GPU."
 )
 
 
@@ -70,10 +76,13 @@ def main() -> int:
     """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--more", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--index", action="store_true")
     given = parser.parse_args()
     scripts = [] if given.index else sorted(HERE.glob("gpu_*.py" if given.gpu else "bench_*.py"))
+    if not (given.gpu or given.quick):
+        scripts = [script for script in scripts if (script.stem in MORE) == given.more]
     failed, seconds = [], {}
     for script in scripts:
         _say(f"== {script.name}")
