@@ -31,10 +31,11 @@ from transformers.utils import ModelOutput
 from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
-from repkit.stage_one.frontends import frames_of, rebuild_frontend
+from repkit.stage_one.frontends import frames_of
 from repkit.stage_one.gru_decoders import Decoders
-from repkit.stage_one.readouts import Layers, pool, read_in_batches, sequences, vector_size
+from repkit.stage_one.readouts import Layers, pool, sequences, vector_size
 from repkit.stage_one.recurrent import RecurrentStack, reverse_valid
+from repkit.stage_one.waveforms import EncodesWaveforms
 
 EARLIER = ("representation", "states", "pooled", "sequence")
 """Readouts that always read the layers they are about."""
@@ -148,7 +149,7 @@ class GruAutoencoderOutput(ModelOutput):
     reconstruction: Tensor | None = None
 
 
-class GruAutoencoder(Decoders, PreTrainedModel):
+class GruAutoencoder(Decoders, EncodesWaveforms, PreTrainedModel):
     """Encoder, vector and decoder.
 
     Example:
@@ -159,6 +160,7 @@ class GruAutoencoder(Decoders, PreTrainedModel):
     config_class = GruAutoencoderConfig
     base_model_prefix = "autoencoder"
     main_input_name = "frames"
+    default_readout = "representation"
 
     def __init__(self, config: GruAutoencoderConfig) -> None:
         super().__init__(config)
@@ -264,50 +266,6 @@ class GruAutoencoder(Decoders, PreTrainedModel):
         if kind == "sequence":
             return sequences(layers, lengths, which)
         return list(pool(layers, lengths, "mean_sd" if kind == "pooled" else kind, which))
-
-    @torch.no_grad()
-    def encode_waveforms(
-        self,
-        waveforms: Sequence[np.ndarray],
-        kind: str = "representation",
-        batch_size: int = 64,
-        which: Layers | None = None,
-    ) -> list[np.ndarray]:
-        """Return one float32 readout per mono waveform (S,) at 16 kHz, by default the (R,) vector, whatever the batch.
-
-        Raises:
-            UsageError: the model was saved without its frontend.
-        """
-        return self.encode_frames(frames_of(waveforms, self.frontend), kind, batch_size, which)
-
-    @torch.no_grad()
-    def encode_frames(
-        self,
-        frames: Sequence[np.ndarray],
-        kind: str = "representation",
-        batch_size: int = 64,
-        which: Layers | None = None,
-    ) -> list[np.ndarray]:
-        """Return the same from the frames (T, F) that this model's frontend has made of each."""
-        was_training = self.training
-        self.eval()
-        try:
-            read = lambda padded, lengths: self.readout(padded, lengths, kind, which)  # noqa: E731
-            return read_in_batches(frames, read, batch_size, self.device)
-        finally:
-            self.train(was_training)
-
-    @property
-    def frontend(self) -> Any:
-        """The frontend that makes this model's frames, built from the config on first use."""
-        if "_frontend" not in self.__dict__:
-            if not self.config.frontend:
-                raise UsageError(
-                    "autoencoder: its config.json names no frontend; expected {'name', 'settings'}; "
-                    "pass frames to encode() or save the model through pretrain-ae"
-                )
-            self.__dict__["_frontend"] = rebuild_frontend(self.config.frontend)
-        return self.__dict__["_frontend"]
 
 
 AutoConfig.register(GruAutoencoderConfig.model_type, GruAutoencoderConfig)

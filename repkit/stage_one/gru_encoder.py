@@ -21,18 +21,18 @@ from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.runs.seeding import derive_seed
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
-from repkit.stage_one.frontends import frames_of, rebuild_frontend
+from repkit.stage_one.frontends import frames_of
 from repkit.stage_one.readouts import (
     PARTS,
     Attention,
     Layers,
     choose,
     pool,
-    read_in_batches,
     sequences,
     vector_size,
 )
 from repkit.stage_one.recurrent import RecurrentStack, reverse_index, take
+from repkit.stage_one.waveforms import EncodesWaveforms
 
 FARTHEST = 10.0
 """Deviations from the mean beyond which a frame's value is brought back."""
@@ -108,7 +108,7 @@ class GruEncoderConfig(PreTrainedConfig):
         return mel if self.inputs == "mel" and mel else list(range(len(self.columns)))
 
 
-class GruEncoder(PreTrainedModel):
+class GruEncoder(EncodesWaveforms, PreTrainedModel):
     """Frames to states of every layer, and to a vector.
 
     Example:
@@ -211,39 +211,6 @@ class GruEncoder(PreTrainedModel):
             return sequences(layers, lengths, which)
         return list(self.pooled(layers, lengths, kind, which))
 
-    @torch.no_grad()
-    def encode_waveforms(
-        self,
-        waveforms: Sequence[np.ndarray],
-        kind: str = "mean_sd_delta",
-        batch_size: int = 64,
-        which: Layers | None = None,
-    ) -> list[np.ndarray]:
-        """Return one float32 readout per mono waveform (S,) at 16 kHz, whatever the batch.
-
-        Raises:
-            UsageError: the model was saved without its frontend, or see `pooled`.
-        """
-        was_training = self.training
-        self.eval()
-        try:
-            read = lambda frames, lengths: self.readout(frames, lengths, kind, which)  # noqa: E731
-            return read_in_batches(frames_of(waveforms, self.frontend), read, batch_size, self.device)
-        finally:
-            self.train(was_training)
-
-    @property
-    def frontend(self) -> Any:
-        """The frontend that makes this model's frames, built from the config on first use."""
-        if "_frontend" not in self.__dict__:
-            if not self.config.frontend:
-                raise UsageError(
-                    "encoder: its config.json names no frontend; expected {'name', 'settings'}; "
-                    "pass frames to readout() or save the model through pretrain-ae"
-                )
-            self.__dict__["_frontend"] = rebuild_frontend(self.config.frontend)
-        return self.__dict__["_frontend"]
-
 
 AutoConfig.register(GruEncoderConfig.model_type, GruEncoderConfig)
 AutoModel.register(GruEncoderConfig, GruEncoder)
@@ -314,8 +281,7 @@ class GruEncoderEncoder:
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per utterance from its frames, float32, whatever the batch."""
-        read = lambda padded, lengths: self.model.readout(padded, lengths, self.kind, self.layers)  # noqa: E731
-        return read_in_batches(frames, read, self.config.batch_size, self.model.device)
+        return self.model.encode_frames(frames, self.kind, self.config.batch_size, self.layers)
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
