@@ -137,6 +137,7 @@ class Pieces:
         self.in_memory = size <= ram_budget
         self._memory: dict[int, np.ndarray] = {}
         self._resident: tuple[Tensor, np.ndarray] | None = None
+        self._too_large = False
         self._reader = ThreadPoolExecutor(1, "repkit-frames")
         self._coming: Future[dict[int, np.ndarray]] | None = None
         self._set_windows(np.arange(len(self._block_frames)))
@@ -214,20 +215,26 @@ class Pieces:
     def batch(self, indices: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Return zero-padded frames (B, T, F) float32 and lengths (B,) int64."""
         device = torch.device(device)
-        if device.type == "cpu" or not self.in_memory:
+        resident = self._on_device(device) if self.in_memory and device.type != "cpu" else None
+        if resident is None:
             return pad([self.frames(int(i)) for i in indices], device)
-        rows, first = self._on_device(device)
+        rows, first = resident
         utterances, starts, stops = self._table[list(indices)].T
         parts = [rows[a:b] for a, b in zip((first[utterances] + starts).tolist(), (first[utterances] + stops).tolist())]
         return pad_sequence(parts, batch_first=True).float(), torch.from_numpy(stops - starts).to(device)
 
-    def _on_device(self, device: torch.device) -> tuple[Tensor, np.ndarray]:
-        """Return all frames (N, F) on a GPU, where they stay, and the first row of each utterance."""
-        if self._resident is None:
-            self._enter(0)
+    def _on_device(self, device: torch.device) -> tuple[Tensor, np.ndarray] | None:
+        """Return all frames (N, F) on a GPU, where they stay, and the first row of each utterance; None if it has no room."""
+        if self._resident is None and not self._too_large:
+            if not self._memory:
+                self._enter(0)
             parts = [self._memory[i] for i in range(len(self._ids))]
             first = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-            self._resident = torch.from_numpy(np.concatenate(parts)).to(device), first
+            size = sum(part.nbytes for part in parts)
+            # half of what is free stays for the model and its batches
+            self._too_large = device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] / 2
+            if not self._too_large:
+                self._resident = torch.from_numpy(np.concatenate(parts)).to(device), first
         return self._resident
 
     def _enter(self, window: int) -> None:

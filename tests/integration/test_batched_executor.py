@@ -84,9 +84,8 @@ def test_models_that_cannot_be_batched_run_one_by_one(stage_one, here):
         (["--scheduler", "tcp://127.0.0.1:1"], "--executor dask"),
     ],
 )
-def test_what_is_not_there_is_refused(stage_one, here, options, said):
-    if options == ["--device", "cuda"] and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_what_is_not_there_is_refused(stage_one, here, monkeypatch, options, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = train(stage_one, *options)
     assert done.code == 2
     assert said in done.err

@@ -77,6 +77,17 @@ def test_frames_that_stay_on_a_gpu_are_those_of_the_memory(tmp_path, make_store)
     assert lengths.shape == expected_lengths.shape
 
 
+def test_frames_that_a_gpu_has_no_room_for_are_sent_batch_by_batch(tmp_path, make_store, monkeypatch):
+    store = make_store(tmp_path / "a", 8)
+    pieces = Pieces([store], [set(store.ids)], 10, "split", None, 1e9)
+    size = sum(pieces._frames_of) * store.spec.dim * 2  # float16
+    for free, stays in ((2 * size, True), (2 * size - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where: tensor)
+        pieces._resident, pieces._too_large = None, False
+        assert (pieces._on_device(torch.device("cuda")) is not None) == stays
+
+
 @pytest.fixture
 def streamed(tmp_path, make_store, monkeypatch):
     """Pieces of two corpora in blocks of 4 utterances and windows of about 3 blocks, and what is read when."""
