@@ -127,6 +127,12 @@ class PretrainConfig(Config):
             raise ValueError(f"chunk_hop_s = {self.chunk_hop_s} leaves gaps between pieces of {self.chunk_s} s")
         return self
 
+    def on_cpu(self) -> bool:
+        """Return whether training is on CPUs; accelerate must be told, or its processes would not find each other there."""
+        import torch
+
+        return self.device == "cpu" or not torch.accelerator.is_available()
+
     def frontend_table(self) -> dict[str, Any]:
         """Return name and settings of the frontend, as stored with the weights."""
         settings = dict(self.frontend_settings)

@@ -74,7 +74,7 @@ def pretrain(
     if (done := finished_results(out, identity)) is not None:
         return done
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
+    accelerator = Accelerator(cpu=config.on_cpu(), mixed_precision="no")
     try:
         with locked(out) if accelerator.is_main_process else nullcontext():
             return _Run(accelerator, stores, utterances, out, config, identity).train(progress)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from repkit.api import MISSING, Batch
 
@@ -51,14 +49,14 @@ class RaggedTensor:
         """
         starts, lengths = self.spans(indices, first, most)
         sizes = lengths.tolist()
-        # laid end to end first, so that padding is neither read nor standardised
-        parts = [self.values[start : start + size] for start, size in zip(starts.tolist(), sizes)]
-        joined = torch.cat(parts).float()
+        padded = self.values.new_zeros((len(sizes), max(n_steps, *sizes), self.values.shape[1]), dtype=torch.float32)
+        # row by row each stays in the processor's cache, and padding is neither read nor standardised
+        parts = [row[:size] for row, size in zip(padded, sizes)]
+        for part, start, size in zip(parts, starts.tolist(), sizes):
+            part.copy_(self.values[start : start + size])
         if standardise is not None:
-            joined = standardise.of_rows(joined, indices, lengths)
-        padded = pad_sequence(joined.split(sizes), batch_first=True)
-        missing = n_steps - padded.shape[1]
-        return functional.pad(padded, (0, 0, 0, missing)) if missing > 0 else padded, lengths.to(joined.device)
+            standardise.of_rows(parts, indices)
+        return padded, lengths.to(padded.device)
 
     def spans(
         self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None
@@ -99,12 +97,10 @@ class Standardisation:
         groups = self.group[indices].to(self.mean.device)
         return (values - self.mean[groups]) * self.scale[groups]
 
-    def of_rows(self, values: torch.Tensor, indices: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Standardise in place the rows (N, F) of the utterances at indices (B,), lengths (B,) of them of each."""
-        if len(self.mean) == 1:
-            return values.sub_(self.mean).mul_(self.scale)
-        groups = torch.repeat_interleave(self.group[indices], lengths).to(self.mean.device)
-        return values.sub_(self.mean[groups]).mul_(self.scale[groups])
+    def of_rows(self, parts: Sequence[torch.Tensor], indices: torch.Tensor) -> None:
+        """Standardise in place the rows (T_i, F) of each of the utterances at indices (B,)."""
+        for part, group in zip(parts, self.group[indices].tolist(), strict=True):
+            part.sub_(self.mean[group]).mul_(self.scale[group])
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ def pretrain_ae(
     if (done := finished_results(out, identity)) is not None:
         return done
     # one process makes the frames, however long it takes; the others then find them
-    with PartialState(cpu=config.device == "cpu", timeout=timedelta(days=7)).main_process_first():
+    with PartialState(cpu=config.on_cpu(), timeout=timedelta(days=7)).main_process_first():
         making = {"workers": workers, "executor": executor, "notice": notice}
         stores = [
             cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut, **making)
