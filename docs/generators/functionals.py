@@ -70,6 +70,11 @@ def functionals_page() -> str:
         "",
         table(("name", "formula", "unit"), [(f"`{name}`", *meaning) for name, meaning in RHYTHM.items()]),
         "",
+        "## Other settings",
+        "",
+        "`--encoder-set KEY=VALUE` changes any of them (`repkit plugins show functionals`): with `--encoder-set level=removed` and "
+        "`--encoder-set trim_db=30` the store is called `functionals-level-free-trim_db_30`.",
+        "",
         "## Blocks of equal weight",
         "",
         "A linear classifier on standardised numbers weighs the "

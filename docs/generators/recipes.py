@@ -82,6 +82,7 @@ def recipes_page() -> str:
     """Return docs/reference/recipes.md."""
     from repkit.audio.category_maps import CATEGORY_MAPS
     from repkit.config.schema import PretrainRecipe, SerRecipe
+    from repkit.workflows.scale_recipe import ScaleRecipe
 
     parts = [
         HEADER,
@@ -108,6 +109,8 @@ def recipes_page() -> str:
         "Some keys mean something with `[[objectives]]` only, others (of the decoder) without them only; a recipe that gives the "
         "wrong ones is refused.",
         table(("key", "type", "default", "meaning"), _training_rows()),
+        "## Keys of a `scale` recipe",
+        *_model_tables(ScaleRecipe),
         "## Settings of components",
         "Every component that repkit brings. Those of plugins are documented by the plugins.",
     ]

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-ser": ("repkit.cli.train_ser", "Stage two: train and score emotion models by a recipe."),
     "probe": ("repkit.cli.probe", "Score embeddings with classical heads, in seconds."),
     "compare": ("repkit.cli.compare", "Tell whether stage one helps: stores, their controls, and the verdict."),
+    "scale": ("repkit.cli.scale", "Tell whether more speech helps stage one: the gate against hours of speech."),
     "reproduce": ("repkit.cli.reproduce", "Run a paper's tables on the corpora you have and print them beside ours."),
     "leaderboard": ("repkit.cli.leaderboard", "Rank runs on published splits, with intervals and commands."),
     "report": ("repkit.cli.report", "Rebuild the report of a run, or compare several runs."),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.cli.train_ser import embedding_conditions
 from repkit.config.schema import Condition
@@ -68,9 +69,11 @@ def compare(
     ] = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder of page, table and figure.")] = Path("compare"),
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
-    ] = None,
+    workers: Workers = None,
+    executor: Executor = "auto",
+    device: Device = "auto",
+    at_once: AtOnce = AT_ONCE,
+    scheduler: Scheduler = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="stop: a run whose corpus has bad files fails; skip: leave them out and record it."),
@@ -93,6 +96,7 @@ def compare(
     from repkit.workflows.compare import Request
     from repkit.workflows.compare import compare as work
     from repkit.workflows.compare_stores import read_entries
+    from repkit.workflows.ser_where import Where
 
     conditions = [Condition(**c) for c in embedding_conditions(stores or [], "")]
     controls = [_named(text, "--control", conditions) for text in control]
@@ -115,6 +119,7 @@ def compare(
         runs=runs,
         out=out,
         workers=workers,
+        where=Where(executor, device, at_once, scheduler),
         on_bad_audio=on_bad_audio,
     )
     if dry_run:

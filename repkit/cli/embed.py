@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from repkit.cli.options import Scheduler
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora
+from repkit.config.load import assign, parse_assignment
 
 app = typer.Typer(add_completion=False)
 
@@ -17,12 +19,20 @@ def embed(
     encoder: Annotated[
         str,
         typer.Option(
-            help="Run of pretrain-ae; untrained:RUN (same network, random weights) and statistics:RUN (mean and deviation "
+            help="functionals (statistics of mel bands and prosody, no network); run of pretrain-ae; untrained:RUN (same network, random weights) and statistics:RUN (mean and deviation "
             "per band, no network) are its controls; hf:ORG/NAME or hf:FOLDER is a transformers speech encoder; "
             "NAME:ARGUMENT an installed one with what it takes, such as opensmile:IS09; plugin:NAME one that takes nothing."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of all embeddings; stores go to OUT/ENCODER/CORPUS.")],
+    encoder_set: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Setting of the encoder (TOML value), such as trim_db=0 of functionals; `repkit plugins show NAME` lists "
+            "them. The store's name and provenance say what is not the default. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
     corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
@@ -63,9 +73,7 @@ def embed(
     executor: Annotated[
         Literal["processes", "dask"], typer.Option(help="Where to work: this machine, or a dask cluster.")
     ] = "processes",
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
-    ] = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Encode corpora into HDF5 embedding stores; an interrupted one is continued when the same command is given again."""
     from repkit.runs.executors import default_workers, open_executor
@@ -82,6 +90,10 @@ def embed(
         "init": init,
         "batch_size": batch_size,
     }
+    settings: dict[str, Any] = {}
+    for text in encoder_set:
+        path, value = parse_assignment(text, "--encoder-set")
+        assign(settings, path, value)
     place = None
     if executor == "dask" or scheduler is not None:
         place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
@@ -97,6 +109,7 @@ def embed(
             executor=place,
             notice=screen.print,
             progress=lambda name, done, total: tell(name, done, 0.0),
+            settings=settings,
             **options,
         )
     for name, store in stores.items():

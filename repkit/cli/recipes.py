@@ -10,10 +10,11 @@ from repkit.cli.shared import print_table
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
 from repkit.config.load import read_tables
 from repkit.errors import RecipeError, RepkitError
+from repkit.workflows.scale_recipe import ScaleRecipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show and check recipes.")
 
-KINDS: dict[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe}
+KINDS: dict[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe, "scale": ScaleRecipe}
 
 
 @app.command("list")
@@ -50,6 +51,10 @@ def check(
         from repkit.workflows.ser_conditions import check_components
 
         check_components(resolved)
+    elif isinstance(resolved, ScaleRecipe):
+        from repkit.workflows.scale_cells import configs_of
+
+        configs_of(resolved)
     else:
         from repkit.stage_one.settings import settings_of
 

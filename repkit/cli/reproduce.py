@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import did_you_mean
 
@@ -59,9 +60,11 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables and the figure; by default reproduce/PAPER.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
-    ] = None,
+    workers: Workers = None,
+    executor: Executor = "auto",
+    device: Device = "auto",
+    at_once: AtOnce = AT_ONCE,
+    scheduler: Scheduler = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="stop: a run whose corpora have bad files fails; skip: leave them out and record it."),
@@ -98,6 +101,7 @@ def reproduce(
             hint = "" if name in SPECS or name in PRESETS else did_you_mean(name, known)
             screen.print(f"note       corpus {name} is in no table of {described.name}{hint}")
     from repkit.workflows.reproduce_cells import Request
+    from repkit.workflows.ser_where import Where
 
     request = Request(
         paper=described,
@@ -114,6 +118,7 @@ def reproduce(
         embeddings=embeddings,
         out=folder,
         workers=workers,
+        where=Where(executor, device, at_once, scheduler),
         on_bad_audio=on_bad_audio,
     )
     if dry_run:

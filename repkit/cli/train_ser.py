@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
 from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
@@ -41,21 +42,11 @@ def train_ser(
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key (TOML value).")
     ] = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
-    ] = None,
-    executor: Annotated[
-        Literal["auto", "processes", "batched", "dask"],
-        typer.Option(
-            help="processes: one job each; batched: jobs of equal shape as one program, for GPUs; dask: several machines; "
-            "auto: batched on a GPU, else processes."
-        ),
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
-    at_once: Annotated[int, typer.Option(min=1, help="batched: most trainings in one program.")] = 64,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
-    ] = None,
+    workers: Workers = None,
+    executor: Executor = "auto",
+    device: Device = "auto",
+    at_once: AtOnce = AT_ONCE,
+    scheduler: Scheduler = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),

@@ -7,15 +7,14 @@ per utterance. Source: own design.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from repkit.features.log_mel import mel_bank
-from repkit.features.prosody import COLUMNS, WITH_DELTAS, Contours, PitchConfig, check_grid, deltas, levelled
-from repkit.features.spectral import SAMPLE_RATE, frame_count, map_batch
+from repkit.features.prosody import GridConfig, GridFrontend, levelled
+from repkit.features.spectral import SAMPLE_RATE
 
 BAND_FLOOR = 1e-10
 """Energy added to every band: -100 dB of full scale."""
@@ -27,69 +26,43 @@ TILT = (-6.0, 4.0)
 """dB per octave: what is subtracted and divided by."""
 
 
-class Affect:
+class Affect(GridFrontend):
     """Waveforms to log-mel bands and prosody on one time grid (`repkit.api.Frontend`).
 
     The first `bands` columns are mel bands, then come those of `repkit.features.prosody.Prosody`. All are brought to
     about -1 to 1 by fixed constants: bands and energy ``(dB - centre_db) / range_db`` where scaling is absolute; log F0
     ``(ln Hz - 5.14) / 0.4``, 0 where nothing is voiced; voicing ``2 v - 1``; tilt ``(tilt + 6) / 4``; voiced 0 or 1; deltas
     are divided by what their column is divided by (slopes per second). Scaled per utterance, the waveform is brought to one
-    root mean square first, so that floors lie equally deep; the bands together and the energy by itself go from -1 (their minimum, at most 60 dB below the maximum) to 1 (their maximum); a range up to
-    1e-4 dB becomes 0.
+    root mean square first, so that floors lie equally deep; the bands together and the energy by itself go from -1 (their
+    minimum, at most 60 dB below the maximum) to 1 (their maximum); a range up to 1e-4 dB becomes 0.
 
     Attributes:
         columns: names of the columns.
     """
 
-    class Config(PitchConfig):
+    class Config(GridConfig):
         """Settings; the time grid is that of the paper's spectrogram.
 
         Attributes:
             bands: mel bands from 0 to 8 kHz, triangles of peak 1 (HTK's scale).
-            window_s: length of a window in seconds (Hann).
-            shift_s: seconds from one frame to the next.
             scaling: ``"absolute"`` keeps the level; ``"utterance"`` removes it, as the paper's spectrogram does.
             centre_db: absolute: dB of full scale that become 0.
             range_db: absolute: dB that become 1.
-            deltas: add the slopes of log F0, voicing, energy and tilt over five frames.
-            low_hz: lowest F0.
-            high_hz: highest F0.
-            voiced_at: strength of voicing (0 to 1) from which a frame is voiced.
-            silence_db: frames so many dB below the loudest of the utterance are never voiced.
         """
 
-        bands: int = Field(default=128, ge=1)
         window_s: float = Field(default=0.080, gt=0.0)
         shift_s: float = Field(default=0.040, gt=0.0)
+        bands: int = Field(default=128, ge=1)
         scaling: Literal["absolute", "utterance"] = "absolute"
         centre_db: float = -60.0
         range_db: float = Field(default=30.0, gt=0.0)
-        deltas: bool = False
 
-        @model_validator(mode="after")
-        def _check(self) -> Affect.Config:
-            check_grid(self.window_s, self.shift_s, self.low_hz)
-            return self
-
-    sample_rate = SAMPLE_RATE
+    name = "affect"
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config = config or self.Config()
-        self._window, self._shift = round(config.window_s * SAMPLE_RATE), round(config.shift_s * SAMPLE_RATE)
-        self.frame_shift_s = self._shift / SAMPLE_RATE
-        names = tuple(f"mel_{band:03d}" for band in range(config.bands)) + COLUMNS
-        self.columns = names + tuple(f"{name}_delta" for name in WITH_DELTAS if config.deltas)
-        self.n_bands = len(self.columns)
-        bank = mel_bank(config.bands, self._window, 0.0, SAMPLE_RATE / 2, "htk", None)
-        self._contours = Contours(self._window, self._shift, config, bank)
-
-    def n_frames(self, n_samples: int) -> int:
-        """Return the number of frames of so many samples; a frame is made of its own samples only."""
-        return frame_count(n_samples, self._window, self._shift)
-
-    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return frames (B, T, F) float32 and their counts (B,) from waveforms (B, S) and sample counts (B,)."""
-        return map_batch(waveforms, lengths, self.n_bands, self.n_frames, self._frames_of)
+        bank = mel_bank(config.bands, round(config.window_s * SAMPLE_RATE), 0.0, SAMPLE_RATE / 2, "htk", None)
+        super().__init__(config, tuple(f"mel_{band:03d}" for band in range(config.bands)), bank)
 
     def _frames_of(self, signal: torch.Tensor, count: int) -> torch.Tensor:
         prosody, bands = self._contours(levelled(signal) if self.config.scaling == "utterance" else signal, count)
@@ -101,24 +74,10 @@ class Affect:
             bands, energy = _stretched(bands), _stretched(energy)
         log_f0 = torch.where(log_f0 > 0, (log_f0 - LOG_F0[0]) / LOG_F0[1], 0.0)
         scaled = torch.stack([log_f0, 2.0 * voicing - 1.0, energy, (tilt - TILT[0]) / TILT[1], voiced], dim=1)
-        parts = [bands, scaled]
-        if self.config.deltas:
-            parts.append(deltas(scaled[:, : len(WITH_DELTAS)], self.frame_shift_s))
-        return torch.cat(parts, dim=1)
+        return torch.cat([bands, self._with_deltas(scaled)], dim=1)
 
     def _placed(self, decibels: torch.Tensor) -> torch.Tensor:
         return (decibels - self.config.centre_db) / self.config.range_db
-
-    def convention(self) -> Mapping[str, object]:
-        """Return every setting that changes the numbers, as JSON values."""
-        return {
-            "frontend": "affect",
-            "version": "1",
-            "sample_rate": SAMPLE_RATE,
-            "window_samples": self._window,
-            "shift_samples": self._shift,
-            **self.config.model_dump(mode="json"),
-        }
 
 
 def _stretched(decibels: torch.Tensor) -> torch.Tensor:

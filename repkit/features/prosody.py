@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -177,7 +178,81 @@ class Contours:
         return sums / shares.clamp(min=1e-6), strength, shares >= 0.5
 
 
-class Prosody:
+class GridConfig(PitchConfig):
+    """Settings of a frontend that has prosody among its columns.
+
+    Attributes:
+        window_s: length of a frame in seconds (Hann window); F0 is a mean over windows of 40 ms inside a longer one.
+        shift_s: seconds from one frame to the next.
+        deltas: add the slopes of log F0, voicing, energy and tilt over five frames.
+    """
+
+    window_s: float = Field(default=0.040, gt=0.0)
+    shift_s: float = Field(default=0.010, gt=0.0)
+    deltas: bool = False
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> GridConfig:
+        check_grid(self.window_s, self.shift_s, self.low_hz)
+        return self
+
+
+class GridFrontend:
+    """What `Prosody` and `repkit.features.affect.Affect` share: the time grid, the contours, the names of columns.
+
+    Args:
+        config: settings.
+        bands: names of further columns before those of prosody.
+        bank: (window // 2 + 1, F) weights of the bins for bands of energy, or None.
+
+    Attributes:
+        columns: names of the columns.
+        n_bands: F, their number.
+        frame_shift_s: seconds from one frame to the next.
+    """
+
+    name: ClassVar[str]
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, config: GridConfig, bands: tuple[str, ...] = (), bank: np.ndarray | None = None) -> None:
+        self._window, self._shift = round(config.window_s * SAMPLE_RATE), round(config.shift_s * SAMPLE_RATE)
+        self._has_deltas, self._settings = config.deltas, config.model_dump(mode="json")
+        self.frame_shift_s = self._shift / SAMPLE_RATE
+        self.columns = bands + COLUMNS + tuple(f"{name}_delta" for name in WITH_DELTAS if config.deltas)
+        self.n_bands = len(self.columns)
+        self._contours = Contours(self._window, self._shift, config, bank)
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return the number of frames of so many samples; a frame is made of its own samples only."""
+        return frame_count(n_samples, self._window, self._shift)
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return frames (B, T, F) float32 and their counts (B,) from waveforms (B, S) and sample counts (B,)."""
+        return map_batch(waveforms, lengths, self.n_bands, self.n_frames, self._frames_of)
+
+    def _frames_of(self, signal: torch.Tensor, count: int) -> torch.Tensor:
+        """Return so many frames (T, F) of one signal (S,)."""
+        raise NotImplementedError
+
+    def _with_deltas(self, prosody: torch.Tensor) -> torch.Tensor:
+        """Return the columns of prosody (T, 5), their slopes per second behind them where the settings ask for them."""
+        if not self._has_deltas:
+            return prosody
+        return torch.cat([prosody, deltas(prosody[:, : len(WITH_DELTAS)], self.frame_shift_s)], dim=1)
+
+    def convention(self) -> Mapping[str, object]:
+        """Return every setting that changes the numbers, as JSON values."""
+        return {
+            "frontend": self.name,
+            "version": "1",
+            "sample_rate": SAMPLE_RATE,
+            "window_samples": self._window,
+            "shift_samples": self._shift,
+            **self._settings,
+        }
+
+
+class Prosody(GridFrontend):
     """Waveforms to frames of prosody (`repkit.api.Frontend`).
 
     Columns: ``log_f0`` natural logarithm of Hz, in unvoiced stretches on a straight line between their neighbours (before the
@@ -190,60 +265,18 @@ class Prosody:
         columns: names of the columns.
     """
 
-    class Config(PitchConfig):
-        """Settings.
+    class Config(GridConfig):
+        """Settings."""
 
-        Attributes:
-            window_s: length of a frame in seconds; F0 is a mean over windows of 40 ms inside a longer one.
-            shift_s: seconds from one frame to the next.
-            deltas: add the slopes of the first four columns over five frames.
-            low_hz: lowest F0.
-            high_hz: highest F0.
-            voiced_at: strength of voicing (0 to 1) from which a frame is voiced.
-            silence_db: frames so many dB below the loudest of the utterance are never voiced.
-        """
-
-        window_s: float = Field(default=0.040, gt=0.0)
-        shift_s: float = Field(default=0.010, gt=0.0)
-        deltas: bool = False
-
-        @model_validator(mode="after")
-        def _check(self) -> Prosody.Config:
-            check_grid(self.window_s, self.shift_s, self.low_hz)
-            return self
-
-    sample_rate = SAMPLE_RATE
+    name = "prosody"
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = config = config or self.Config()
-        self._window, self._shift = round(config.window_s * SAMPLE_RATE), round(config.shift_s * SAMPLE_RATE)
-        self.frame_shift_s = self._shift / SAMPLE_RATE
-        self.columns = COLUMNS + tuple(f"{name}_delta" for name in WITH_DELTAS if config.deltas)
-        self.n_bands = len(self.columns)
-        self._contours = Contours(self._window, self._shift, config)
-
-    def n_frames(self, n_samples: int) -> int:
-        """Return the number of frames of so many samples; a frame is made of its own samples only."""
-        return frame_count(n_samples, self._window, self._shift)
-
-    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return frames (B, T, F) float32 and their counts (B,) from waveforms (B, S) and sample counts (B,)."""
-        return map_batch(waveforms, lengths, self.n_bands, self.n_frames, self._frames_of)
+        self.config = config or self.Config()
+        super().__init__(self.config)
 
     def _frames_of(self, signal: torch.Tensor, count: int) -> torch.Tensor:
-        prosody, _ = self._contours(signal, count)
-        if not self.config.deltas:
-            return prosody
-        return torch.cat([prosody, deltas(prosody[:, : len(WITH_DELTAS)], self.frame_shift_s)], dim=1)
+        return self._with_deltas(self._contours(signal, count)[0])
 
     def convention(self) -> Mapping[str, object]:
-        """Return every setting that changes the numbers, as JSON values."""
-        return {
-            "frontend": "prosody",
-            "version": "1",
-            "sample_rate": SAMPLE_RATE,
-            "window_samples": self._window,
-            "shift_samples": self._shift,
-            "columns": list(self.columns),
-            **self.config.model_dump(mode="json"),
-        }
+        """Return every setting that changes the numbers, and the names of the columns, as JSON values."""
+        return {**super().convention(), "columns": list(self.columns)}

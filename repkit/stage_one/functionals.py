@@ -16,6 +16,7 @@ from repkit.features.log_mel import mel_bank
 from repkit.features.prosody import Contours, PitchConfig, check_grid, deltas, levelled, mean_squares
 from repkit.features.spectral import SAMPLE_RATE, frame_count, hz_from_mel, mel_from_hz
 from repkit.stage_one.contour_statistics import DELTA_STATISTICS, RHYTHM, STATISTICS, describe, rhythm
+from repkit.stage_one.naming import setting_word
 
 CONTOURS: Mapping[str, tuple[str, str]] = {
     "f0": ("F0 above 27.5 Hz, voiced frames only", "semitones"),
@@ -44,12 +45,14 @@ class FunctionalsEncoder:
         name: ``functionals``, with what differs from the defaults behind it.
         dim: number of statistics.
         level: ``"utterance"``.
+        named_settings: settings that the name tells: all of them.
         feature_names: their names, in order: ``mel_07_p50``, ``f0_slope``, ``energy_delta_sd``, ``pause_rate``.
     """
 
     level = "utterance"
     frame_shift_s = None
     argument = "parts"
+    named_settings: frozenset[str]
 
     class Config(PitchConfig):
         """Settings.
@@ -91,9 +94,7 @@ class FunctionalsEncoder:
         self._centres_hz = hz_from_mel(np.linspace(0.0, top, config.bands + 2)[1:-1], "htk")
         self.feature_names = feature_names(config.bands, config.parts)
         self.dim = len(self.feature_names)
-        changed = (config.parts != "all", config.level == "removed", not config.trim_db)
-        words = (config.parts, "level-free", "untrimmed")
-        self.name = "-".join(["functionals", *(word for word, is_so in zip(words, changed) if is_so)])
+        self.name = "-".join(["functionals", *_words(config)])
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (dim,) float32 vector per waveform (S,) at 16 kHz."""
@@ -158,6 +159,20 @@ class FunctionalsEncoder:
             "corpora": [],
             "speakers": [],
         }
+
+
+FunctionalsEncoder.named_settings = frozenset(FunctionalsEncoder.Config.model_fields)
+
+
+def _words(config: FunctionalsEncoder.Config) -> list[str]:
+    """Return what is not the default in words."""
+    plain = (config.parts != "all", config.level == "removed", not config.trim_db)
+    words = [word for word, is_so in zip((config.parts, "level-free", "untrimmed"), plain, strict=True) if is_so]
+    for key, field in type(config).model_fields.items():
+        value = getattr(config, key)
+        if key not in ("parts", "level") and value != field.default and (key, value) != ("trim_db", 0.0):
+            words.append(setting_word(key, value))
+    return words
 
 
 def feature_names(bands: int = 40, parts: str = "all") -> tuple[str, ...]:

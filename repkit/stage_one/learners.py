@@ -18,8 +18,8 @@ from repkit.stage_one.data import Pieces
 from repkit.stage_one.diagnostics import dev_rmse, vector_use
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig
-from repkit.stage_one.mix import Mix, build_objectives, task_of
-from repkit.stage_one.settings import AUTOENCODER_ONLY, PretrainConfig
+from repkit.stage_one.mix import Mix, build_objectives, check_attention_is_read, task_of
+from repkit.stage_one.settings import AUGMENTATION, AUTOENCODER_ONLY, PretrainConfig
 from repkit.stage_one.update import update
 
 CALIBRATION_PIECES = 4096
@@ -170,14 +170,7 @@ class MixLearner:
     def __init__(self, config: PretrainConfig, frontend: Any, provenance: dict[str, Any]) -> None:
         self.config = config
         columns = tuple(getattr(frontend, "columns", ()) or (f"mel_{band:03d}" for band in range(frontend.n_bands)))
-        self.augment = augmentation_for(
-            frontend,
-            columns,
-            gain_db=config.gain_db,
-            eq_db=config.eq_db,
-            noise_share=config.noise_share,
-            noise_snr_db=config.noise_snr_db,
-        )
+        self.augment = augmentation_for(frontend, columns, **{name: getattr(config, name) for name in AUGMENTATION})
         names = ("inputs", "hidden_size", "n_layers", "bidirectional", "dropout", "pooling", "pooling_layers", "init")
         encoder = GruEncoder(
             GruEncoderConfig(
@@ -191,6 +184,7 @@ class MixLearner:
         # after the encoder, so that its weights do not depend on what it is trained on
         objectives = build_objectives(config.objectives, task_of(encoder.config, frontend.frame_shift_s))
         self.module = Mix(encoder, objectives)
+        check_attention_is_read(self.module)
         self.exported = encoder
 
     def calibrate(self, pieces: Pieces, batch_size: int, device: torch.device) -> None:
@@ -216,7 +210,7 @@ class MixLearner:
     ) -> tuple[float, dict[str, float]]:
         """Make one update of the weighted sum; the loss of several processes is the mean weighted by their pieces."""
         optimizer.zero_grad(set_to_none=True)
-        frames = self.augment(frames, lengths, draw("augment"))
+        frames, lengths = self.augment(frames, lengths, draw("augment"))
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=precision == "bf16"):
             losses = model(frames, lengths, progress, draw("corrupt"))
         total = self.module.total(losses)

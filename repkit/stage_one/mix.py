@@ -23,6 +23,8 @@ from repkit.stage_one.readouts import vector_size
 VOICED = "voiced"
 """Column of 0 and 1 by which a frontend says where it heard a pitch."""
 PITCH = "log_f0"
+TRIED_FRAMES = 48
+"""Frames of the longer of two pieces of noise that objectives are tried on."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,35 @@ class Mix(nn.Module):
     def _batches(self, held: Iterable[tuple[Tensor, Tensor]]) -> Iterator[PretrainBatch]:
         for frames, lengths in held:
             yield self.batch(frames, lengths)
+
+
+def check_attention_is_read(mix: Mix) -> None:
+    """See that attentive pooling learns something: tried on noise, at the begin, the middle and the end of a training.
+
+    An objective does not say what it reads, so that the gradient is asked for. Random numbers of the caller stay as they are.
+
+    Raises:
+        UsageError: no objective reads the vector, so that the weights of the attention would stay as they were drawn.
+    """
+    if mix.encoder.config.pooling != "attentive":
+        return
+    parameters = list(mix.encoder.attention.parameters())
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randn(2, TRIED_FRAMES, len(mix.encoder.config.columns), generator=draw)
+    lengths = torch.tensor([TRIED_FRAMES, TRIED_FRAMES - 8])
+    frames *= (torch.arange(TRIED_FRAMES) < lengths[:, None])[..., None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for progress in (0.0, 0.5, 1.0):
+            total = mix.total(mix(frames, lengths, progress, draw))
+            found = torch.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else ()
+            if any(gradient is not None and bool(gradient.any()) for gradient in found):
+                return
+    raise UsageError(
+        f"training.pooling = 'attentive': none of the objectives {', '.join(mix.objectives)} reads the vector, so that the "
+        "attention would stay as it was drawn; one that does was expected, such as crop_functionals, blind_decoder or "
+        "reconstruction; add one, or choose another pooling"
+    )
 
 
 def _scalar(component: str, loss: str, value: Any) -> Tensor:

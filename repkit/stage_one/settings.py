@@ -34,6 +34,9 @@ class PretrainConfig(Config):
             twice, and a half of them, drawn from (seed, epoch), a third time.
         max_duration_s: longest stretch of an utterance to decode; None for all.
         dev_speakers: share of the speakers held out for the validation loss (at least one); 0 for none.
+        hours: hear so many hours only of the speech that is not held out, spread evenly over its speakers; those of fewer
+            hours lie within those of more (`repkit.stage_one.hours`). None hears all.
+        hours_seed: of the draw of `hours`; not `seed`, so that trainings that differ in their seed hear the same speech.
         decoder, cell, n_layers, hidden_size, dropout, feed_previous_probability, decoder_frame_dropout, input_noise,
             mask_silence, init: see `repkit.stage_one.gru_autoencoder.GruAutoencoderConfig`.
         objectives: what an encoder is trained on instead of the autoencoder's loss, ``{"name", "weight", settings...}``
@@ -41,8 +44,12 @@ class PretrainConfig(Config):
         inputs, bidirectional, pooling, pooling_layers: see `repkit.stage_one.gru_encoder.GruEncoderConfig`; with objectives
             only. Their encoder shares n_layers, hidden_size, dropout and init.
         standardise: with objectives: frames get mean 0 and deviation 1 by constants of the training speech.
-        gain_db, eq_db, noise_share, noise_snr_db: see `repkit.stage_one.augment.Augmentation`; with objectives only.
+        gain_db, eq_db, noise_share, noise_snr_db, room_share, room_rt60_s, pitch_semitones, tempo: see
+            `repkit.stage_one.augment.Augmentation`; with objectives only.
         epochs: passes over the speech.
+        updates: end after exactly so many updates instead, in the middle of an epoch if need be; `epochs` then says nothing.
+            So trainings on more and on less speech can be equally long. The end of an epoch is then saved only when a
+            checkpoint is due.
         batch_size: pieces per update, over all processes.
         learning_rate: Adam's, constant; betas 0.9, 0.999, epsilon 1e-8.
         clip_value: gradients are clipped element by element to plus and minus this.
@@ -69,6 +76,8 @@ class PretrainConfig(Config):
     corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     max_duration_s: float | None = Field(None, gt=0)
     dev_speakers: float = Field(0.05, ge=0, lt=1)
+    hours: float | None = Field(None, gt=0)
+    hours_seed: int = Field(0, ge=0)
 
     decoder: Literal["bidirectional", "unidirectional", "no_leak", "blind"] = "bidirectional"
     cell: Literal["gru", "lstm"] = "gru"
@@ -91,8 +100,13 @@ class PretrainConfig(Config):
     eq_db: float = Field(0.0, ge=0, le=60)
     noise_share: float = Field(0.0, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (10.0, 30.0)
+    room_share: float = Field(0.0, ge=0, le=1)
+    room_rt60_s: tuple[float, float] = (0.2, 0.8)
+    pitch_semitones: float = Field(0.0, ge=0, le=12)
+    tempo: float = Field(0.0, ge=0, le=1)
 
     epochs: int = Field(64, ge=1)
+    updates: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     clip_value: float = Field(2.0, gt=0)
@@ -121,8 +135,12 @@ class PretrainConfig(Config):
         if idle:
             which = "objectives are" if self.objectives else "no objective is"
             raise ValueError(f"{', '.join(idle)}: only for {kind}, and {which} given; leave them out")
-        if self.noise_snr_db[0] > self.noise_snr_db[1]:
-            raise ValueError(f"noise_snr_db = {self.noise_snr_db}: the smaller number comes first")
+        for name in ("noise_snr_db", "room_rt60_s"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = {(low, high)}: the smaller number comes first")
+        if self.room_rt60_s[0] <= 0:
+            raise ValueError(f"room_rt60_s = {self.room_rt60_s}: seconds above 0 were expected")
         if self.chunk_hop_s and self.chunk_hop_s > self.chunk_s:
             raise ValueError(f"chunk_hop_s = {self.chunk_hop_s} leaves gaps between pieces of {self.chunk_s} s")
         return self
@@ -148,8 +166,13 @@ AUTOENCODER_ONLY = (
 )  # fmt: skip
 """Settings that mean something without objectives only."""
 
+AUGMENTATION = (
+    "gain_db", "eq_db", "noise_share", "noise_snr_db", "room_share", "room_rt60_s", "pitch_semitones", "tempo",
+)  # fmt: skip
+"""Settings of `repkit.stage_one.augment.Augmentation`."""
+
 OBJECTIVES_ONLY = (
-    "inputs", "bidirectional", "pooling", "pooling_layers", "standardise", "gain_db", "eq_db", "noise_share", "noise_snr_db",
+    "inputs", "bidirectional", "pooling", "pooling_layers", "standardise", *AUGMENTATION,
 )  # fmt: skip
 """Settings that mean something with objectives only."""
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,15 @@ from repkit.runs.directory import append_jsonl, locked, read_json
 from repkit.runs.environment import environment
 from repkit.runs.executors import keep_freed_memory
 from repkit.runs.seeding import derive_seed, generator
-from repkit.stage_one.data import Pieces, split_speakers
+from repkit.stage_one.data import Pieces
 from repkit.stage_one.export import export_encoder
 from repkit.stage_one.frontends import build_frontend
+from repkit.stage_one.hours import choose_speech
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
 from repkit.stage_one.reporter import Progress, Reporter, epoch_line, peak_memory, vector_use_line
 from repkit.stage_one.settings import PretrainConfig
+from repkit.stage_one.stopping import stop_requests
 from repkit.stage_one.update import build_optimizer, pick_precision
 from repkit.training.checkpoint import (
     load_newest_checkpoint,
@@ -48,6 +49,7 @@ def pretrain(
     out: Path,
     config: PretrainConfig,
     progress: Progress = "auto",
+    on_epoch: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Train an autoencoder, or an encoder with objectives, on the frames of some stores and export it.
 
@@ -57,13 +59,14 @@ def pretrain(
         out: run folder. Started again with the same settings it resumes, or does nothing when it is done.
         config: settings.
         progress: see `repkit.stage_one.reporter.Progress`.
+        on_epoch: called with the number of each epoch that has ended; what it raises ends the training, which can be resumed.
 
     Returns:
         what ``results.json`` holds.
 
     Raises:
         UsageError: the folder holds a run with other settings, or an objective that does not fit encoder or frames.
-        DataError: no speech, or the loss is not a number.
+        DataError: no speech, less of it than `hours`, or the loss is not a number.
         KeyboardInterrupt: after saving a checkpoint, when stopped by Ctrl-C.
     """
     torch.set_flush_denormal(True)  # before any parallel region: up to 3.3 times faster steps in mid-training
@@ -77,7 +80,7 @@ def pretrain(
     accelerator = Accelerator(cpu=config.on_cpu(), mixed_precision="no")
     try:
         with locked(out) if accelerator.is_main_process else nullcontext():
-            return _Run(accelerator, stores, utterances, out, config, identity).train(progress)
+            return _Run(accelerator, stores, utterances, out, config, identity).train(progress, on_epoch)
     except Exception as error:
         if not isinstance(error, DataError) and is_disk_full(error):
             raise DataError(disk_full_message(out, "it goes on from the last checkpoint")) from error
@@ -113,7 +116,7 @@ class _Run:
         frontend = build_frontend(**config.frontend_table())
         present = {id for store in stores for id in store.ids}
         heard = [u for u in utterances if u.id in present]
-        self.split = split_speakers(heard, config.dev_speakers, derive_seed(config.seed, "split"))
+        self.split = choose_speech(config, stores, heard)
         self.train_pieces = self._cut(self.split.train, frontend, self._weights())
         self.dev_pieces = self._cut(self.split.dev, frontend)
         if not len(self.train_pieces):
@@ -199,21 +202,25 @@ class _Run:
 
     # ------------------------------------------------------------------ the loop
 
-    def train(self, progress: Progress) -> dict[str, Any]:
+    def train(self, progress: Progress, on_epoch: Callable[[int], None] | None = None) -> dict[str, Any]:
         self._resume()
         c = self.config
         per_epoch = len(self.train_pieces.batches(c.batch_size, c.seed, 0))  # some more or less where windows differ
         self.saved_at = time.monotonic()
-        self.total_steps = per_epoch * c.epochs
+        self.total_steps = c.updates or per_epoch * c.epochs
+        self.epochs = math.ceil(c.updates / max(1, per_epoch)) if c.updates else c.epochs
         reporter = Reporter(self.out, progress, self.total_steps, self.step, self.main)
-        with reporter, _stop_requests(self.world == 1) as stop:
+        with reporter, stop_requests(self.world == 1) as stop:
             self._set_status("running")
             self._announce(reporter)
             try:
-                while self.epoch < c.epochs:
+                # an epoch that was stopped behind its last update still has its end before it
+                while self.position or not self._is_last(self.epoch):
                     batches = self.train_pieces.batches(c.batch_size, c.seed, self.epoch)
                     self._train_epoch(batches, reporter, stop)
                     self._end_epoch(reporter)
+                    if on_epoch is not None:
+                        on_epoch(self.epoch)
                 return self._finish(reporter)
             except KeyboardInterrupt:
                 self._set_status("interrupted")
@@ -223,10 +230,19 @@ class _Run:
                     self._set_status("failed", error=str(error))
                 raise
 
+    def _is_last(self, epoch: int) -> bool:
+        """Tell whether nothing is left to train behind so many epochs."""
+        return self.step >= self.config.updates if self.config.updates else epoch >= self.config.epochs
+
+    def _is_due(self) -> bool:
+        c, waited = self.config, time.monotonic() - self.saved_at
+        return waited > c.checkpoint_every_s or self.step % (c.checkpoint_every_steps or math.inf) == 0
+
     def _train_epoch(self, batches: Sequence[Any], reporter: Reporter, stop: threading.Event) -> None:
         c = self.config
         self.model.train()
-        while self.position < len(batches):
+        end = min(len(batches), self.position + c.updates - self.step) if c.updates else len(batches)
+        while self.position < end:
             began = time.monotonic()
             loss, sums, frames = self._update(batches[self.position])
             self.position += 1
@@ -244,10 +260,7 @@ class _Run:
             if stop.is_set():
                 self._save()
                 raise KeyboardInterrupt
-            due = time.monotonic() - self.saved_at > c.checkpoint_every_s
-            if self.position < len(batches) and (
-                due or (c.checkpoint_every_steps and self.step % c.checkpoint_every_steps == 0)
-            ):
+            if self.position < end and self._is_due():
                 self._save()
 
     def _update(self, indices: Sequence[int]) -> tuple[float, dict[str, float], int]:
@@ -286,7 +299,7 @@ class _Run:
         record: dict[str, Any] = {"epoch": number, **self.learner.figures(self.sums)}
         if self.main and len(self.dev_pieces):
             record |= self._measure(self.learner.held_out)
-            if c.diagnose_every and number % c.diagnose_every == 0 and number < c.epochs:
+            if c.diagnose_every and number % c.diagnose_every == 0 and not self._is_last(number):
                 record |= self._measure(self.learner.diagnose)
             if not self.best or record[score] < self.best[score]:
                 self.best = {"epoch": number, score: record[score]}
@@ -310,10 +323,11 @@ class _Run:
         numbers |= {f"dev/{measure}": record[score]} if score in record else {}
         numbers |= {f"vector_use/{k}": v for k, v in record.get("vector_use", {}).items()}
         reporter.scalars(numbers, self.step)
-        reporter.line(epoch_line(record, c.epochs))
+        reporter.line(epoch_line(record, max(number, self.epochs)))
         self.epoch, self.position = number, 0
         self.sums, self.seconds, self.loading, self.hours = {}, 0.0, 0.0, 0.0
-        self._save()
+        if not c.updates or self._is_last(number) or self._is_due():  # updates of little speech are many short epochs
+            self._save()
         self._set_status("running")
 
     def _measure(self, how: Callable[..., Any]) -> Any:
@@ -377,30 +391,8 @@ class _Run:
         if self.main:
             write_json_atomic(
                 self.out / "status.json",
-                {"state": state, "epoch": self.epoch, "epochs": self.config.epochs, "updates": self.step, **facts},
+                {"state": state, "epoch": self.epoch, "epochs": self.epochs, "updates": self.step, **facts},
             )
-
-
-@contextmanager
-def _stop_requests(enabled: bool) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or termination into an event, so that the update at hand is finished and saved."""
-    stop = threading.Event()
-    if not enabled or threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(number, before[number])  # the second one stops at once
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _mean_speed(metrics: Sequence[Mapping[str, Any]]) -> float:

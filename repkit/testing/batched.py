@@ -17,7 +17,7 @@ from repkit.testing import model_case, objectives
 from repkit.testing.kit import Broken, check
 from repkit.testing.material import TOLERANCE, difference, make_batch
 from repkit.testing.model_case import ModelCase, loss_of, run
-from repkit.testing.objectives import PROGRESS, ObjectiveCase
+from repkit.testing.objective_case import PROGRESS, ObjectiveCase
 
 SIBLINGS = 3
 _DENSE = "where batch.dense is set, compute everything by shapes: masks instead of boolean indices, no .item(), no int(tensor)"

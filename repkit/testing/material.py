@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -151,7 +152,9 @@ def difference(one: Outputs, other: Outputs) -> tuple[float, str]:
         present = torch.maximum(a, b) > -1e4  # absent classes must not set the scale
         size = float(torch.maximum(a.abs(), b.abs())[present].max()) if present.any() else 1.0
         gap = float((a - b).abs().max()) / max(1.0, size) if a.numel() else 0.0
-        if not gap <= worst:  # not a number counts as a difference
+        if math.isnan(gap):  # every later gap would seem larger, and replace it
+            return math.inf, name
+        if gap > worst:
             worst, where = gap, name
     return worst, where
 

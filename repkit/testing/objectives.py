@@ -5,124 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
 
 import torch
-from torch import nn
 
-from repkit.api import DOMAINS, MISSING, OBJECTIVE_CAPABILITIES, Batch, Outputs, TaskSpec
+from repkit.api import DOMAINS, Outputs
 from repkit.errors import did_you_mean
 from repkit.testing import common  # noqa: F401 - registers the checks of every class
-from repkit.testing.kit import Broken, Case, NotApplicable, case, check
-from repkit.testing.material import changed_entries, copy_state, make_batch, make_task, take
+from repkit.testing.kit import Broken, NotApplicable, check
+from repkit.testing.losses import loss_gap, number, total
+from repkit.testing.material import changed_entries, copy_state, make_batch, take
+from repkit.testing.objective_case import GROUP, PROGRESS, ObjectiveCase, losses_of, without_labels
 
-GROUP = "repkit.objectives"
 TOLERANCE = 1e-5
-WIDTH = 8
-OPTIONAL = ("domains", "measure", "update", "diagnose")
-PROGRESS = 0.5
-
-
-@case(GROUP)
-class ObjectiveCase(Case):
-    """An objective with a task of the domains it asks for.
-
-    Args:
-        component: the class.
-        settings: of its Config.
-        name: for messages.
-        width: H of the shared vectors that it is shown.
-    """
-
-    def __init__(self, component: Any, settings: Mapping[str, Any], name: str, width: int = WIDTH) -> None:
-        super().__init__(component, settings, name)
-        self.width = width
-
-    @property
-    def traits(self) -> frozenset[str]:
-        """The optional methods that the class has, and its capabilities."""
-        stated = getattr(self.component, "capabilities", frozenset())
-        known = frozenset(stated) & set(OBJECTIVE_CAPABILITIES) if isinstance(stated, frozenset | set) else frozenset()
-        return known | {name for name in OPTIONAL if callable(getattr(self.component, name, None))}
-
-    @cached_property
-    def wanted(self) -> tuple[str, ...]:
-        """The domains it asks for."""
-        return tuple(self.component.domains(self.config)) if "domains" in self.traits else ()
-
-    def task(self, domains: bool = True, **changes: Any) -> TaskSpec:
-        """Return a task; three speakers, two classes of every other domain that is asked for and known."""
-        known = [name for name in self.wanted if name in DOMAINS] if domains else []
-        sizes = {name: 3 if name == "speaker" else 2 for name in known}
-        return make_task(**{"domains": sizes, "shared_dim": self.width, **changes})
-
-    def make(self) -> nn.Module:
-        """Return a fresh objective in training mode."""
-        task = self.task()
-        found = self.build(task)
-        if not isinstance(found, nn.Module):
-            raise Broken(f"{self.name}(config, task) is a {type(found).__name__}", "derive it from torch.nn.Module")
-        return found
-
-    def build(self, task: TaskSpec, seed: int = 0) -> Any:
-        """Return a fresh objective after one pass without gradient, as the engine makes before any training."""
-        torch.manual_seed(seed)
-        objective = self.component(self.config, task)
-        if isinstance(objective, nn.Module):
-            batch = make_batch(task)
-            with torch.no_grad():
-                objective(self.outputs(task, batch), batch, 0.0)
-            objective.train()
-        return objective
-
-    def outputs(self, task: TaskSpec, batch: Batch, seed: int = 0) -> Outputs:
-        """Return made-up outputs of a model for a batch; leaves that collect gradients."""
-        generator = torch.Generator().manual_seed(seed)
-        size = len(batch.ids)
-        logits = {view: torch.randn(size, len(names), generator=generator) for view, names in task.views.items()}
-        shared = torch.randn(size, self.width, generator=generator)
-        return Outputs({view: values.requires_grad_() for view, values in logits.items()}, shared.requires_grad_())
-
-    def scene(self) -> tuple[TaskSpec, nn.Module, Batch, Outputs]:
-        """Return a task, a fresh objective, a batch, and outputs for it."""
-        task = self.task()
-        batch = make_batch(task)
-        return task, self.build(task), batch, self.outputs(task, batch)
-
-
-def losses_of(objective: nn.Module, outputs: Outputs, batch: Batch, progress: float = PROGRESS) -> dict[str, Any]:
-    """Return the losses, always drawn with the same seed."""
-    torch.manual_seed(7)
-    return dict(objective(outputs, batch, progress))
-
-
-def without_labels(batch: Batch, rows: list[int] | None = None) -> Batch:
-    """Return the batch with every target and domain of some items (all by default) missing."""
-    place = torch.zeros(len(batch.ids), dtype=torch.bool)
-    place[rows if rows is not None else slice(None)] = True
-    return replace(
-        batch,
-        targets={view: target.masked_fill(place, MISSING) for view, target in batch.targets.items()},
-        domains={name: domain.masked_fill(place, MISSING) for name, domain in batch.domains.items()},
-    )
-
-
-def number(value: Any) -> float:
-    """Return a number or a tensor without axes as a float."""
-    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-
-
-def _gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, str]:
-    if one.keys() != other.keys():
-        return math.inf, f"the losses {sorted(one)} against {sorted(other)}"
-    worst, where = 0.0, ""
-    for name, value in one.items():
-        a, b = number(value), number(other[name])
-        gap = abs(a - b) / max(1.0, abs(a))
-        if not gap <= worst:
-            worst, where = gap, name
-    return worst, where
 
 
 @check(GROUP)
@@ -162,7 +56,7 @@ def missing_labels_count_nothing(case: ObjectiveCase) -> None:
         {view: torch.where(place[:, None], other.logits[view], values) for view, values in outputs.logits.items()},
         torch.where(place[:, None], other.shared, outputs.shared),
     )
-    gap, where = _gap(wanted, losses_of(objective, mixed, batch))
+    gap, where = loss_gap(wanted, losses_of(objective, mixed, batch))
     if not gap <= TOLERANCE:
         raise Broken(
             f"{where} changes by {gap:.2g} with the outputs of items without labels",
@@ -170,7 +64,7 @@ def missing_labels_count_nothing(case: ObjectiveCase) -> None:
         )
     rows = [row for row in range(len(batch.ids)) if row not in hidden]
     few = Outputs({view: values[rows] for view, values in outputs.logits.items()}, outputs.shared[rows])
-    gap, where = _gap(wanted, losses_of(objective, few, take(batch, rows)))
+    gap, where = loss_gap(wanted, losses_of(objective, few, take(batch, rows)))
     if not gap <= TOLERANCE:
         raise Broken(
             f"{where} changes by {gap:.2g} when items without labels are left out of the batch",
@@ -191,7 +85,7 @@ def a_batch_without_labels_is_harmless(case: ObjectiveCase) -> None:
             raise Broken(f"{name} is {number(value):g}", "divide by the number of labels, at least 1 (clamp(min=1))")
         if not value.requires_grad:
             raise Broken(f"{name} has no gradient", "compute it from the outputs (a sum over no items has one)")
-    torch.stack(list(losses.values())).sum().backward()
+    total(losses).backward()
     for what, leaf in (*outputs.logits.items(), ("shared", outputs.shared)):
         if leaf.grad is not None and not torch.isfinite(leaf.grad).all():
             raise Broken(f"the gradient of {what} is not finite", "mask before the logarithm, root or division")
@@ -214,7 +108,7 @@ def absent_classes_are_harmless(case: ObjectiveCase) -> None:
     for name, value in losses.items():
         if not abs(number(value)) < 1e6:
             raise Broken(f"{name} is {number(value):g}", "leave out classes whose logits are at or below -1e29")
-    torch.stack(list(losses.values())).sum().backward()
+    total(losses).backward()
     for view, leaf in outputs.logits.items():
         if leaf.grad is not None and not torch.isfinite(leaf.grad).all():
             raise Broken(f"the gradient of logits[{view!r}] is not finite", "leave out classes at or below -1e29")
@@ -227,7 +121,7 @@ def gradients_reach_the_model(case: ObjectiveCase) -> None:
     Prevents: a loss that is printed and trains nothing.
     """
     _, objective, batch, outputs = case.scene()
-    torch.stack(list(losses_of(objective, outputs, batch).values())).sum().backward()
+    total(losses_of(objective, outputs, batch)).backward()
     found = {f"logits[{view!r}]": leaf.grad for view, leaf in outputs.logits.items()} | {"shared": outputs.shared.grad}
     for what, gradient in found.items():
         if gradient is not None and not torch.isfinite(gradient).all():
@@ -248,7 +142,7 @@ def own_parameters_are_trained(case: ObjectiveCase) -> None:
         raise NotApplicable("it has no parameters of its own")
     for progress in (0.1, 0.5, 1.0):
         objective.zero_grad(set_to_none=True)
-        torch.stack(list(losses_of(objective, outputs, batch, progress).values())).sum().backward()
+        total(losses_of(objective, outputs, batch, progress)).backward()
         for name, parameter in objective.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 raise Broken(f"the gradient of {name} is not finite", "look for roots, norms and logarithms near zero")
@@ -269,13 +163,13 @@ def the_same_seed_gives_the_same_losses(case: ObjectiveCase) -> None:
     """
     task, objective, batch, outputs = case.scene()
     for what, other in (("the same objective", objective), ("a fresh one of the same seed", case.build(task))):
-        gap, where = _gap(losses_of(objective, outputs, batch), losses_of(other, outputs, batch))
+        gap, where = loss_gap(losses_of(objective, outputs, batch), losses_of(other, outputs, batch))
         if gap:
             raise Broken(f"{where} differs by {gap:.2g} in {what}", "draw from torch's generator only, keep no state")
     objective.eval()
     first = dict(objective(outputs, batch, PROGRESS))
     torch.manual_seed(12345)
-    gap, where = _gap(first, dict(objective(outputs, batch, PROGRESS)))
+    gap, where = loss_gap(first, dict(objective(outputs, batch, PROGRESS)))
     if gap:
         raise Broken(
             f"{where} differs by {gap:.2g} in eval mode", "draw random numbers where self.training is True only"

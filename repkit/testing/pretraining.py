@@ -2,141 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
 
-from repkit.api import EncoderStates, PretrainBatch, PretrainTask
+from repkit.api import EncoderStates, PretrainBatch
 from repkit.testing import common  # noqa: F401 - registers the checks of every class
-from repkit.testing.kit import Broken, Case, check
-from repkit.testing.kit import case as case_of
+from repkit.testing.kit import Broken, check
+from repkit.testing.losses import loss_gap, total
 from repkit.testing.material import changed_entries, copy_state, generator_states, touched_generators
+from repkit.testing.pretraining_case import GROUP, PretrainingCase, padded
 
-GROUP = "repkit.pretraining"
 TOLERANCE = 1e-5
-LENGTHS = (40, 31, 24, 17)
-"""Frames of the pieces that are shown."""
-COLUMNS = (*(f"mel_{band:03d}" for band in range(12)), "log_f0", "voicing", "energy", "tilt", "voiced")
-OPTIONAL = ("corrupt", "calibrate")
-
-
-@case_of(GROUP)
-class PretrainingCase(Case):
-    """An objective with an encoder of two layers that is made up.
-
-    Args:
-        component: the class.
-        settings: of its Config.
-        name: for messages.
-        columns: names of the frames' columns.
-        frame_shift_s: seconds from one frame to the next.
-        width: H of each layer.
-        bidirectional: whether the states are said to know the frames after them.
-    """
-
-    def __init__(
-        self,
-        component: Any,
-        settings: Mapping[str, Any],
-        name: str,
-        columns: Sequence[str] = COLUMNS,
-        frame_shift_s: float = 0.04,
-        width: int = 8,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__(component, settings, name)
-        self.task = PretrainTask(tuple(columns), frame_shift_s, (width, width), 4 * width, bidirectional)
-
-    @property
-    def traits(self) -> frozenset[str]:
-        """The optional methods that the class has."""
-        return frozenset(name for name in OPTIONAL if callable(getattr(self.component, name, None)))
-
-    @cached_property
-    def encoder(self) -> nn.ModuleList:
-        """Two linear layers: as much of an encoder as an objective needs to be tried."""
-        torch.manual_seed(1)
-        width = self.task.layer_sizes[0]
-        return nn.ModuleList([nn.Linear(self.task.n_bands, width), nn.Linear(width, width)])
-
-    def batch(self, lengths: Sequence[int] = LENGTHS, seed: int = 0) -> PretrainBatch:
-        """Return standardised noise that moves slowly; half of the frames are voiced."""
-        generator = torch.Generator().manual_seed(seed)
-        counts = torch.tensor(list(lengths))
-        steps = torch.randn(len(lengths), int(counts.max()) + 4, self.task.n_bands, generator=generator)
-        frames = steps.unfold(1, 5, 1).mean(-1) * math.sqrt(5)
-        batch = PretrainBatch(frames, counts)
-        batch.frames = frames * batch.mask[..., None]
-        batch.voiced = (torch.rand(frames.shape[:2], generator=generator) < 0.5) & batch.mask
-        return batch
-
-    def states(self, frames: torch.Tensor, lengths: torch.Tensor) -> EncoderStates:
-        """Return states of frames, nonsense where padded, and their mean and deviation as the vector."""
-        lowest = torch.tanh(self.encoder[0](frames))
-        # a sum over the past, so that a state knows more than its own frame
-        top = torch.tanh(self.encoder[1](lowest).cumsum(1) / 3)
-        mask = (torch.arange(frames.shape[1])[None, :] < lengths[:, None])[..., None]
-        both = torch.cat([lowest, top], dim=-1)
-        mean = (both * mask).sum(1) / lengths[:, None]
-        deviation = (((both - mean[:, None]) * mask).square().sum(1) / lengths[:, None] + 1e-6).sqrt()
-        layers = tuple(torch.where(mask, layer, 7.0) for layer in (lowest, top))
-        return EncoderStates(layers, torch.cat([mean, deviation], dim=-1), frames)
-
-    def make(self) -> nn.Module:
-        """Return a fresh objective in training mode, calibrated where it asks for it."""
-        torch.manual_seed(0)
-        found = self.component(self.config, self.task)
-        if not isinstance(found, nn.Module):
-            raise Broken(f"{self.name}(config, task) is a {type(found).__name__}", "derive it from torch.nn.Module")
-        if "calibrate" in self.traits:
-            with torch.no_grad():
-                found.calibrate(iter([self.batch(seed=3), self.batch(seed=4)]))
-        return found.train()
-
-    def given(self, objective: nn.Module, batch: PretrainBatch) -> torch.Tensor:
-        """Return what the encoder reads for an objective: the frames, or its own corruption of them."""
-        if "corrupt" not in self.traits:
-            return batch.frames
-        result: torch.Tensor = objective.corrupt(batch.frames, batch.lengths, torch.Generator().manual_seed(5))
-        return result
-
-    def losses(self, objective: nn.Module, batch: PretrainBatch, progress: float = 0.5) -> dict[str, Any]:
-        """Return the losses, always drawn with the same seed."""
-        states = self.states(self.given(objective, batch), batch.lengths)
-        torch.manual_seed(7)
-        return dict(objective(batch, states, progress))
-
-
-def _number(value: Any) -> float:
-    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-
-
-def _gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, str]:
-    if one.keys() != other.keys():
-        return math.inf, f"the losses {sorted(one)} against {sorted(other)}"
-    worst, where = 0.0, ""
-    for name, value in one.items():
-        a, b = _number(value), _number(other[name])
-        gap = abs(a - b) / max(1.0, abs(a))
-        if not gap <= worst:
-            worst, where = gap, name
-    return worst, where
-
-
-def _sum(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
-def _padded(batch: PretrainBatch, more: int) -> PretrainBatch:
-    """Return the batch with further padded frames."""
-    rest = torch.zeros(len(batch.lengths), more, batch.frames.shape[2])
-    voiced = None if batch.voiced is None else torch.cat([batch.voiced, rest[..., 0] > 0], dim=1)
-    return PretrainBatch(torch.cat([batch.frames, rest], dim=1), batch.lengths, voiced)
 
 
 @check(GROUP)
@@ -164,7 +42,7 @@ def padding_changes_nothing(case: PretrainingCase) -> None:
     Prevents: an encoder that learns how long the longest piece of a batch is.
     """
     objective, batch = case.make().eval(), case.batch()
-    gap, where = _gap(case.losses(objective, batch), case.losses(objective, _padded(batch, 9)))
+    gap, where = loss_gap(case.losses(objective, batch), case.losses(objective, padded(batch, 9)))
     if not gap <= TOLERANCE:
         raise Broken(
             f"{where} changes by {gap:.2g} with 9 more padded frames", "average over batch.mask or batch.lengths alone"
@@ -184,8 +62,8 @@ def short_pieces_are_harmless(case: PretrainingCase) -> None:
         for name, value in losses.items():
             if not torch.isfinite(value):
                 raise Broken(f"{name} is {value.item()} for lengths {lengths}", "divide by counts of at least 1")
-        if _sum(losses).requires_grad:
-            _sum(losses).backward()
+        if total(losses).requires_grad:
+            total(losses).backward()
         _finite_gradients(case, objective, f"for lengths {lengths}")
 
 
@@ -203,8 +81,8 @@ def silence_is_harmless(case: PretrainingCase) -> None:
     for name, value in losses.items():
         if not torch.isfinite(value):
             raise Broken(f"{name} is {value.item()}", "guard roots, norms and divisions by a deviation")
-    if _sum(losses).requires_grad:
-        _sum(losses).backward()
+    if total(losses).requires_grad:
+        total(losses).backward()
     _finite_gradients(case, objective, "for frames that are all equal")
 
 
@@ -222,9 +100,9 @@ def gradients_reach_the_encoder(case: PretrainingCase) -> None:
     """
     objective, batch = case.make(), case.batch()
     case.encoder.zero_grad(set_to_none=True)
-    total = _sum(case.losses(objective, batch))
-    if total.requires_grad:
-        total.backward()
+    summed = total(case.losses(objective, batch))
+    if summed.requires_grad:
+        summed.backward()
     _finite_gradients(case, objective, "")
     found = [parameter.grad for parameter in case.encoder.parameters()]
     if not any(gradient is not None and bool((gradient != 0).any()) for gradient in found):
@@ -241,7 +119,7 @@ def own_parameters_are_trained(case: PretrainingCase) -> None:
     silent = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
     for progress in (0.1, 0.5, 1.0):
         objective.zero_grad(set_to_none=True)
-        _sum(case.losses(objective, batch, progress)).backward() if silent else None
+        total(case.losses(objective, batch, progress)).backward() if silent else None
         for name, parameter in objective.named_parameters():
             if parameter.grad is not None and bool((parameter.grad != 0).any()):
                 silent.discard(name)
@@ -261,14 +139,14 @@ def the_same_seed_gives_the_same_losses(case: PretrainingCase) -> None:
     objective = case.make()
     wanted = case.losses(objective, batch)
     for what, other in (("the same objective", objective), ("a fresh one of the same seed", case.make())):
-        gap, where = _gap(wanted, case.losses(other, batch))
+        gap, where = loss_gap(wanted, case.losses(other, batch))
         if gap:
             raise Broken(f"{where} differs by {gap:.2g} in {what}", "draw from torch's generator only, keep no state")
     objective.eval()
     states = case.states(case.given(objective, batch), batch.lengths)
     first = dict(objective(batch, states, 0.5))
     torch.manual_seed(12345)
-    gap, where = _gap(first, dict(objective(batch, states, 0.5)))
+    gap, where = loss_gap(first, dict(objective(batch, states, 0.5)))
     if gap:
         raise Broken(
             f"{where} differs by {gap:.2g} in eval mode", "draw random numbers where self.training is True only"
@@ -285,7 +163,7 @@ def saved_and_loaded_it_goes_on(case: PretrainingCase) -> None:
     torch.manual_seed(99)
     other = case.component(case.config, case.task)
     other.load_state_dict(copy_state(objective))
-    gap, where = _gap(case.losses(objective, batch), case.losses(other.eval(), batch))
+    gap, where = loss_gap(case.losses(objective, batch), case.losses(other.eval(), batch))
     if gap:
         raise Broken(f"{where} differs by {gap:.2g}", "keep what is measured in buffers (register_buffer)")
 
@@ -364,7 +242,7 @@ def corruption_is_drawn_from_its_generator(case: PretrainingCase) -> None:
         raise Broken(
             f"it draws from {', '.join(touched) or 'elsewhere'}", "pass generator= to every function that draws"
         )
-    longer = case.given(objective, _padded(batch, 9))[:, : batch.frames.shape[1]]
+    longer = case.given(objective, padded(batch, 9))[:, : batch.frames.shape[1]]
     if not torch.equal(longer, first):
         raise Broken("other frames are corrupted when the batch is padded further", "draw piece by piece, by lengths")
 

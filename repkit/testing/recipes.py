@@ -23,7 +23,7 @@ from repkit.plugins import build_config, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE, find
 from repkit.testing.kit import Broken, Case, NotApplicable, case, check
 from repkit.testing.material import VECTOR_DIM, make_batch, routed
-from repkit.testing.objectives import without_labels
+from repkit.testing.objective_case import without_labels
 from repkit.testing.protocols import make_utterances
 
 GROUP = "repkit.recipes"

@@ -21,6 +21,7 @@ from repkit.workflows.compare_scores import Predictions, measure
 from repkit.workflows.compare_stores import Entry
 from repkit.workflows.reproduce_runs import find_done, plan_unit, train_unit
 from repkit.workflows.ser_plan import SerPlan
+from repkit.workflows.ser_where import Where
 
 SCHEMA = 1
 PROBE = "probe"
@@ -46,6 +47,7 @@ class Request:
         runs: folder of all runs.
         out: folder of the page.
         workers: processes, None for one per core.
+        where: executor and device of every run.
         on_bad_audio: stop or skip.
     """
 
@@ -62,6 +64,7 @@ class Request:
     runs: Path = Path("runs")
     out: Path = Path("compare")
     workers: int | None = None
+    where: Where = field(default_factory=Where)
     on_bad_audio: Literal["stop", "skip"] = "stop"
 
     @property
@@ -133,11 +136,12 @@ def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
         what stands in ``compare.json`` of the folder.
 
     Raises:
-        UsageError: no store, a normalisation that there is not, or another process at work in the folder.
+        UsageError: no store, a normalisation or a device that there is not, or another process at work in the folder.
         RecipeError: a recipe does not validate.
         DataError: a store is missing or damaged, or does not fit its corpus.
     """
     watch = watch or Watch()
+    request.where.settled()  # refused now, not by every run
     units = plan_units(request)
     for unit in units:
         plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]

@@ -21,7 +21,17 @@ _NOT_THE_ENCODER = ("name", "seed", "untrained_seed", "weights_sha256")
 """Keys of a provenance in which two seeds of one encoder differ."""
 _SPLIT = ("speakers", "held_out_speakers", "corpora")
 """Keys that a seed may change a little, because it draws what is held out; the fingerprints of the corpora must agree."""
-_SHAPE = ("encoder", "readout", "layer", "layers", "level", "frontend", "max_duration_s", "precision")
+_SHAPE = (
+    "encoder",
+    "readout",
+    "layer",
+    "layers",
+    "level",
+    "frontend",
+    "max_duration_s",
+    "precision",
+    "encoder_settings",
+)
 """Keys that an untrained encoder must share with a trained one to be its control, besides the architecture."""
 _NOT_SHAPE = ("init", "dropout")
 """Keys of the architecture that change nothing in what an encoder can express."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from repkit.api import Corpus, Encoder
+from repkit.api import Config, Corpus, Encoder
+from repkit.errors import UsageError
 from repkit.features.extract import bad_audio_error, decoded, listing, one_pass, one_thread
 from repkit.features.pipeline import AHEAD_BYTES, ahead
 from repkit.runs.executors import Executor
+from repkit.stage_one.naming import changed_settings, name_with
 from repkit.stage_one.open import open_encoder
 from repkit.store import SHARD_SIZE, Item, Store, StoreSpec, StoreWriter, open_store
 from repkit.store.fill import Filling, fill
@@ -40,9 +42,10 @@ def embed(
     executor: Executor | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
+    settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Store]:
-    """Encode every utterance into ``out/<encoder name>/<corpus>/``.
+    """Encode every utterance into ``out/<encoder name>/<corpus>/``, or ``out/<encoder name>-<settings>/<corpus>/``.
 
     Decoding, frames and encoder run at the same time, each in a thread of its own (the last two together where the encoder
     takes waveforms only). Utterances are encoded in batches of similar length within a window of the stream, which never
@@ -64,25 +67,35 @@ def embed(
         executor: where to make the shards instead; see `repkit.store.fill.fill`.
         progress: called with (corpus, utterances done, utterances in all).
         notice: told in a sentence when several processes are used.
-        **options: settings of the encoder when it is given as a text: level, readout, layer, seed, batch_size, device.
+        settings: of the encoder's ``Config`` when it is given as a text. Those that are not its defaults stand in the name
+            of the store, unless the encoder's own name tells them, and in its provenance.
+        **options: the same for level, readout, layers, layer, seed, init, batch_size, device, which the name of every
+            encoder tells that has them.
 
     Returns:
         the store of each corpus by name.
 
     Raises:
-        UsageError: an encoder that cannot be opened, or several workers for one that cannot be sent to another process.
+        UsageError: an encoder that cannot be opened, a setting given twice, or several workers for one that cannot be sent
+            to another process.
+        RecipeError: settings that the encoder does not have, or wrong values, all at once.
         DataError: bad audio, all of it listed.
         StoreError: the folder holds embeddings of another encoder or corpus, or the disk is full.
     """
     torch.set_flush_denormal(True)
-    holder = EncoderHolder(encoder, options) if isinstance(encoder, str) else EncoderHolder(None, {}, encoder)
+    settings = dict(settings or {})
+    _check_once(encoder, settings, options)
+    both = {**options, **settings}
+    holder = EncoderHolder(encoder, both) if isinstance(encoder, str) else EncoderHolder(None, {}, encoder)
     opened = holder.get()
+    _check_taken(encoder, opened, settings)
+    changed = changed_settings(opened, settings)
     stores = {}
     with ExitStack() as stack:
         writers = []
         for corpus in corpora:
-            spec = embeddings_spec(corpus, opened, dtype, max_duration_s, precision)
-            path = Path(out) / opened.name / corpus.name
+            spec = embeddings_spec(corpus, opened, dtype, max_duration_s, precision, changed)
+            path = Path(out) / name_with(opened, changed) / corpus.name
             writers.append(stack.enter_context(StoreWriter(path, spec, shard_size)))
         if _has_stages(opened):
             # an encoder that takes waveforms, such as a large transformer, may use all cores where it is alone
@@ -120,9 +133,23 @@ def embeddings_spec(
     dtype: Literal["float32", "float16"],
     max_duration_s: float | None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    changed: Mapping[str, Any] | None = None,
 ) -> StoreSpec:
-    """Return the identity of the store that `embed` makes of the same arguments."""
+    """Return the identity of the store that `embed` makes of the same arguments.
+
+    Args:
+        corpus: that is encoded.
+        encoder: what encodes it.
+        dtype: of the numbers on disk.
+        max_duration_s: longest stretch of an utterance; None for all.
+        precision: of the encoder's matrix products.
+        changed: settings of the encoder that are not its defaults (`repkit.stage_one.naming.changed_settings`).
+    """
     source = {**encoder.provenance(), "max_duration_s": max_duration_s}
+    told = source.get("settings")
+    told = told if isinstance(told, Mapping) else {}
+    if more := {key: value for key, value in (changed or {}).items() if key not in told}:
+        source |= {"name": name_with(encoder, changed or {}), "encoder_settings": more}
     if precision != "fp32":  # not said of the usual, so that stores of before keep their identity
         source["precision"] = precision
     return StoreSpec(
@@ -134,6 +161,34 @@ def embeddings_spec(
         source=source,
         frame_shift_s=getattr(encoder, "frame_shift_s", None) if encoder.level == "frame" else None,
     )
+
+
+def _check_once(encoder: str | Encoder, settings: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse settings of an encoder that is built already, and those that an option has given."""
+    if settings and not isinstance(encoder, str):
+        raise UsageError(
+            f"embed: settings {', '.join(settings)} of the encoder {encoder.name}, which is built already; an encoder given as "
+            "a text was expected; build it with these settings"
+        )
+    twice = sorted(key for key in settings if options.get(key) is not None)
+    if twice:
+        raise UsageError(
+            f"embed: {', '.join(twice)} given as an option and as a setting; once was expected; leave one out"
+        )
+
+
+def _check_taken(spec: str | Encoder, encoder: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the specification itself decides: ``functionals:mel`` with ``parts = "prosody"``."""
+    config = getattr(encoder, "config", None)
+    if not settings or not isinstance(config, Config):
+        return
+    wanted = type(config)(**{**config.model_dump(), **settings})
+    other = [key for key in settings if getattr(wanted, key) != getattr(config, key)]
+    if other:
+        raise UsageError(
+            f"embed: encoder {spec!r} decides {', '.join(other)} by itself; {other[0]} = {settings[other[0]]!r} was given as a "
+            "setting besides; leave one out"
+        )
 
 
 @dataclass

@@ -31,6 +31,7 @@ def pretrain_ae(
     workers: int | None = 1,
     executor: Executor | None = None,
     notice: Callable[[str], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Turn corpora into frames (kept in the cache, no audio is), train on them and save the encoder.
 
@@ -48,6 +49,7 @@ def pretrain_ae(
             for it there are ``torchrun`` and ``accelerate launch``.
         executor: where to make the frames instead; see `repkit.store.fill.fill`.
         notice: told in a sentence when several processes make the frames.
+        on_epoch: see `repkit.stage_one.train.pretrain`.
 
     Returns:
         what ``out/results.json`` holds: errors, use of the vector, checksum of the weights, what was heard.
@@ -55,7 +57,7 @@ def pretrain_ae(
     Raises:
         UsageError: no corpus, one twice, objectives that do not fit the encoder or the frames, or a folder with a run of
             other settings.
-        DataError: bad audio, or a loss that is not a number.
+        DataError: bad audio, fewer hours of speech than asked for, or a loss that is not a number.
     """
     from accelerate import PartialState
 
@@ -82,4 +84,4 @@ def pretrain_ae(
             for corpus in corpora
         ]
     utterances = [u for corpus in corpora for u in corpus.utterances()]
-    return pretrain(stores, utterances, out, config, progress)
+    return pretrain(stores, utterances, out, config, progress, on_epoch)

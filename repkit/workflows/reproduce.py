@@ -38,10 +38,12 @@ def reproduce(request: Request, watch: Watch | None = None) -> list[Record]:
         every cell of the paper, as in ``cells.json`` of the folder.
 
     Raises:
-        UsageError: an --only or --table that fits nothing, or another process at work in the folder.
+        UsageError: an --only or --table that fits nothing, a device that is not there, or another process at work in the
+            folder.
         DataError: the folder holds another paper.
     """
     watch = watch or Watch()
+    request.where.settled()  # refused now, not by every run
     planned = plan_cells(request)
     units = units_of(planned)
     request.out.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from repkit.api import Corpus
 from repkit.config.locate import find_recipe
 from repkit.errors import RepkitError, UsageError, did_you_mean
 from repkit.papers import Cell, PaperFile, all_cells
+from repkit.workflows.ser_where import Where
 
 State = Literal["ready", "not chosen", "missing", "published"]
 
@@ -35,6 +36,7 @@ class Request:
         embeddings: folder of all embeddings.
         out: folder of the tables.
         workers: processes, None for one per core.
+        where: executor and device of every run.
         on_bad_audio: stop or skip.
     """
 
@@ -52,6 +54,7 @@ class Request:
     embeddings: Path = Path("embeddings")
     out: Path = Path("reproduce")
     workers: int | None = None
+    where: Where = field(default_factory=Where)
     on_bad_audio: Literal["stop", "skip"] = "stop"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -233,6 +233,7 @@ def train_unit(
                 on_frames=watch.on_frames,
                 on_start=on_start,
                 on_event=watch.on_event,
+                **asdict(request.where),
             )
         except Exception as error:  # noqa: BLE001 - one cell's failure, whatever it is, must not lose the others
             if len(names) > 1 and started:

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 
 from repkit.api import Corpus, LabelledVectors, TaskSpec
 from repkit.config.schema import SerRecipe
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError
 from repkit.plugins import build_config, load
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
-from repkit.runs.executors import EXECUTORS, Event, Executor, default_workers, open_executor
+from repkit.runs.executors import Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS, Choice
 from repkit.workflows.ser_batched import AT_ONCE, run_batched
@@ -44,6 +44,7 @@ from repkit.workflows.ser_jobs import choose_settings, run_job
 from repkit.workflows.ser_joined import block_weights
 from repkit.workflows.ser_models import build_model, task_of
 from repkit.workflows.ser_plan import SerJob, SerPlan, audit_plan, make_plan
+from repkit.workflows.ser_where import Where
 
 
 def train_ser(
@@ -166,21 +167,8 @@ class _Place:
         Raises:
             UsageError: an unknown name, or a device that is not there.
         """
-        has_gpu = torch.cuda.is_available()
-        if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"device: {device!r}; one of auto, cpu, cuda was expected; name one")
-        if device == "cuda" and not has_gpu:
-            raise UsageError("device cuda: no GPU that torch can use; one was expected; use --device cpu")
-        device = ("cuda" if has_gpu else "cpu") if device == "auto" else device
-        if executor not in ("auto", "batched", *EXECUTORS):
-            raise UsageError(
-                f"executor: {executor!r}; one of auto, batched, {', '.join(EXECUTORS)} was expected; name one"
-            )
-        executor = ("batched" if device == "cuda" else "processes") if executor == "auto" else executor
-        if scheduler is not None and executor != "dask":
-            raise UsageError(
-                f"--scheduler {scheduler}: the executor is {executor}; dask was expected; use --executor dask"
-            )
+        where = Where(executor, device, at_once, scheduler).settled()
+        executor, device = where.executor, where.device
         most = default_workers(n_jobs) if device == "cpu" else 1
         n_workers = workers or most
         # opened before the frames are made, so that a scheduler that is not there is told at once

@@ -115,6 +115,7 @@ SETTINGS = {
     "spectrogram": [{}, {"fixed_length_s": None}],
     "kaldi_fbank": [{}, {"snip_edges": False}],
     "attentive_cnn": [{}, {"padding": "paper"}, {"adapters": True}],
+    "reconstruction": [{}, {"decoder": "unidirectional"}, {"decoder": "no_leak"}, {"decoder": "blind"}],
     "fixed": [{"column": "part"}, {"test": ("kit_a/00", "kit_b/01")}],
     "leave_one_session_out": [{}, {"dev": "utterances"}],
     "leave_one_corpus_out": [{}, {"hold_out": ("kit_b",)}],

@@ -1,4 +1,4 @@
-"""What the pages promise: commands that run, examples that work, links that lead somewhere, references up to date."""
+"""What the pages promise: a tutorial and examples that work, links that lead somewhere, references up to date."""
 
 import glob
 import importlib
@@ -8,17 +8,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from shown_commands import blocks, shell_lines, without_blocks
 
 from repkit.cli import main
-from repkit.config import list_recipes
 from repkit.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
 PAGE_IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -26,10 +25,7 @@ PAGE_IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 def generator():
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        yield SimpleNamespace(
-            generate=importlib.import_module("generate"),
-            cli=importlib.import_module("generators.cli"),
-        )
+        yield importlib.import_module("generate")
     finally:
         sys.path.remove(str(ROOT / "docs"))
         for name in [n for n in sys.modules if n == "generate" or n.split(".")[0] == "generators"]:
@@ -41,79 +37,6 @@ def run_command(words, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main()
     return ended.value.code or 0
-
-
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def console_commands(text):
-    return [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
-
-
-def without_blocks(text):
-    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def repkit_commands(text):
-    """Return every ``repkit ...`` shown in console blocks, first lines of recipes and inline code."""
-    shown = console_commands(text) + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", without_blocks(text))
-    shown += re.findall(r"^# (repkit .*)$", "\n".join(blocks(text, "toml")), flags=re.MULTILINE)
-    return [command.split(" > ")[0] for command in shown if command.startswith("repkit ")]
-
-
-def parse(words, commands):
-    """Return the command, its positional words and its options, or raise AssertionError."""
-    named = [c for c in commands if words[: len(c.name.split())] == c.name.split()]
-    assert named, f"no such command: {' '.join(words)}"
-    command = named[0]
-    known = {p.name: p for p in command.parameters if p.is_option}
-    rest, positional, options = words[len(command.name.split()) :], [], {}
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-"):
-            positional.append(word)
-            continue
-        assert word in known, f"{command.name} has no option {word}"
-        options.setdefault(word, []).append(rest.pop(0) if known[word].value else True)
-    arguments = [p for p in command.parameters if not p.is_option]
-    wanted = sum(p.required for p in arguments)
-    most = 10**6 if any(p.repeatable for p in arguments) else len(arguments)
-    if positional or options:  # a bare name is a mention, not a use
-        assert wanted <= len(positional) <= most, f"{command.name} takes {wanted} to {most} arguments"
-    repeated = [name for name, values in options.items() if len(values) > 1 and not known[name].repeatable]
-    assert not repeated, f"{command.name}: {repeated} more than once"
-    return command, positional, options
-
-
-@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_every_command_shown_parses_and_names_a_valid_recipe(page, generator, monkeypatch, capsys):
-    commands = generator.cli.commands()
-    for text in repkit_commands(page.read_text(encoding="utf-8")):
-        words = shlex.split(text)[1:]
-        if words[0].startswith("-"):
-            assert words[0] in {"--help", "--version", "--install-completion"}, text
-            continue
-        command, positional, options = parse(words, commands)
-        recipes = options.get("--recipe", []) + (positional if command.name == "recipes check" else [])
-        for name in set(recipes) & set(list_recipes()):  # others are the reader's own
-            settings = [word for value in options.get("--set", []) for word in ("--set", value)]
-            check = ["repkit", "recipes", "check", name, *settings]
-            assert run_command(check, monkeypatch) == 0, f"{text}\n{capsys.readouterr().err}"
-            assert f"for `repkit {command.name}`" in capsys.readouterr().out or command.name == "recipes check"
-
-
-def test_a_wrong_command_would_be_found(generator):
-    commands = generator.cli.commands()
-    for text in (
-        "embedd --out x",
-        "embed --encoder a --output b",
-        "corpora check",
-        "corpora show a b",
-        "report --out x",
-    ):
-        with pytest.raises(AssertionError):
-            parse(text.split() if text != "corpora check" else ["corpora", "check", "--workers", "2"], commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
@@ -131,21 +54,37 @@ def test_every_relative_link_leads_somewhere(page):
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
 
 
+def test_every_page_is_found_from_the_readme():
+    """`*_intro.md` are parts of result pages, plugins' pages belong to their distributions."""
+    wanted = {page for page in PAGES if "plugins" not in page.parts and not page.name.endswith("_intro.md")}
+    found, next_ones = set(), {ROOT / "README.md"}
+    while next_ones:
+        page = next_ones.pop()
+        found.add(page)
+        targets = re.findall(r"\]\(([^)\s#]+\.md)[^)]*\)", without_blocks(page.read_text(encoding="utf-8")))
+        next_ones |= {goal for t in targets if ":" not in t and (goal := (page.parent / t).resolve()) not in found}
+    assert wanted - found == set()
+
+
 def test_the_generated_pages_are_up_to_date(generator):
-    assert generator.generate.stale() == [], "run make docs"
+    assert generator.stale() == [], "run make docs"
 
 
 def test_a_stale_page_is_found_and_check_writes_nothing(generator, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(generator.generate, "DOCS", tmp_path)
-    monkeypatch.setattr(generator.generate, "PAGES", {"reference/x.md": lambda: "new\n"})
-    assert generator.generate.main(["--check"]) == 1
+    monkeypatch.setattr(generator, "DOCS", tmp_path)
+    monkeypatch.setattr(generator, "PAGES", {"reference/x.md": lambda: "new\n"})
+    assert generator.main(["--check"]) == 1
     assert "docs/reference/x.md: stale" in capsys.readouterr().err
     assert list(tmp_path.rglob("*.md")) == []
-    assert generator.generate.main([]) == 0
+    assert generator.main([]) == 0
     assert (tmp_path / "reference/x.md").read_text() == "new\n"
-    assert generator.generate.main(["--check"]) == 0
+    assert generator.main(["--check"]) == 0
     (tmp_path / "reference/x.md").write_text("old\n")
-    assert generator.generate.main(["--check"]) == 1
+    assert generator.main(["--check"]) == 1
+
+
+LISTED = ("train-ser", "pretrain-ae", "scale")
+"""Kinds of recipes; the list of all recipes has a column that may be empty."""
 
 
 def test_every_key_and_option_of_the_references_is_explained():
@@ -153,7 +92,7 @@ def test_every_key_and_option_of_the_references_is_explained():
         line
         for name in ("recipes", "cli")
         for line in (ROOT / f"docs/reference/{name}.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| `") and line.endswith("| |") and "train-ser |" not in line and "pretrain-ae |" not in line
+        if line.startswith("| `") and line.endswith("| |") and not any(f"{kind} |" in line for kind in LISTED)
     ]
     assert empty == []
 
@@ -214,7 +153,7 @@ def one_core():
 def test_the_tutorial_runs_as_printed(tmp_path, monkeypatch, one_core, capsys):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
-    commands = console_commands(page)
+    commands = shell_lines(page)
     assert len(commands) >= 10
     said = {}
     for command in commands:

@@ -194,6 +194,32 @@ def test_without_a_role_or_a_mode_nothing_is_told(place, here, names, more, said
     assert said in done.out
 
 
+def test_where_to_work_is_asked_as_of_train_ser(place, here, monkeypatch):
+    """The options reach every run; in one program on the CPU the probe gives what it gives in processes."""
+    words = [*stores(place, "functionals", "ae-s0"), *corpora(place, "one"), *QUICK, "--normalisation", "train"]
+    seen = []
+    work = repkit.workflows.train_ser.train_ser
+
+    def watched(*args, **kwargs):
+        seen.append({name: kwargs[name] for name in ("executor", "device", "at_once", "scheduler")})
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(repkit.workflows.train_ser, "train_ser", watched)
+    plain = ok("compare", *words)
+    batched = ok(
+        "compare", *words, "--executor", "batched", "--device", "cpu", "--at-once", 3, "--runs", "b", "--out", "b"
+    )
+    assert seen == [
+        {"executor": "auto", "device": "auto", "at_once": 64, "scheduler": None},
+        {"executor": "batched", "device": "cpu", "at_once": 3, "scheduler": None},
+    ]
+    assert batched.out.replace("b/compare", "compare/compare").split("written")[0] == plain.out.split("written")[0]
+    done = cli("compare", *words, "--executor", "processes", "--scheduler", "tcp://nowhere:1", "--out", "c")
+    assert (done.code, "dask was expected" in done.err) == (2, True)
+    assert not (here / "c").exists()
+    assert len(seen) == 2
+
+
 def test_wrong_comparisons_are_refused_before_anything_is_trained(place, here):
     one = corpora(place, "one")
     for words, code, said in (

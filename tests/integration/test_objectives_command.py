@@ -65,6 +65,7 @@ def test_what_does_not_fit_is_refused_before_any_audio(stage_one, tmp_path):
     done = cli("pretrain-ae", "--recipe", "apc", "--corpus", corpus, "--out", out, "--set", "training.decoder=blind")
     assert (done.code, "only for the autoencoder" in done.err) == (2, True)
     for setting, said in (
+        ("training.pooling=attentive", "none of the objectives apc reads the vector"),
         ("training.bidirectional=true", "an encoder of one direction was expected"),
         ("objectives.0={name='prosody_contours'}", "use frontend = 'affect'"),
     ):

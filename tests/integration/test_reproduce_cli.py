@@ -14,6 +14,7 @@ import pytest
 from cli_helpers import PRETRAIN, RECIPE, cli, ok, speech, write_corpus
 
 import repkit.workflows.train_ser
+from repkit.errors import UsageError
 from repkit.evaluation.results import compute_results
 from repkit.plugins import components
 from repkit.runs.directory import read_json
@@ -179,6 +180,21 @@ def test_the_table_of_a_paper(place, voices):
     assert {p: p.stat().st_mtime_ns for p in Path("runs").rglob("done.json")} == before
     assert len(runs()) == 3
     assert again.out == done.out
+
+
+def test_where_to_work_is_asked_as_of_train_ser(place, voices, monkeypatch):
+    seen = []
+
+    def train_ser(*args, executor, device, at_once, scheduler, **kwargs):
+        seen.append((executor, device, at_once, scheduler))
+        raise UsageError("not today")
+
+    monkeypatch.setattr(repkit.workflows.train_ser, "train_ser", train_ser)
+    words = ["reproduce", "toy.toml", *given(voices), "--only", "cnn/one", "--scheduler", "tcp://here:1"]
+    done = cli(*words, "--executor", "processes")
+    assert (done.code, "dask was expected" in done.err, seen) == (2, True, [])
+    cli(*words, "--executor", "dask", "--device", "cpu", "--at-once", 5)
+    assert seen == [("dask", "cpu", 5, "tcp://here:1")]
 
 
 def test_a_chosen_cell_with_other_settings_says_so_and_keeps_the_others(place, voices):

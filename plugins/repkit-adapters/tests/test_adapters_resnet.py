@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from repkit_adapters.adapter_resnet import AdapterResNet, Attention2d, MaskedBatchNorm, pooled_shortcut, same_padding
+from repkit_adapters.adapter_resnet import AdapterResNet, Attention2d
+from repkit_adapters.padding import MaskedBatchNorm, pooled_shortcut, same_padding
 from torch import nn
 
 from repkit import api

@@ -1,32 +1,22 @@
-"""openSMILE as an encoder: its numbers, its odd sounds, and Ctrl-C."""
+"""openSMILE as an encoder: its numbers and its odd sounds."""
 
-import gc
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from repkit.api import BadAudioError, PluginError, UsageError
-from repkit.audio.open import open_corpus
 from repkit.errors import RecipeError
 from repkit.stage_one.open import open_encoder
-from repkit.store import open_store
 from repkit.testing import conformance_tests
-from repkit.workflows.embed import embed
 
 opensmile = pytest.importorskip("opensmile")
 
+from opensmile_material import IS09, RATE, hum, make  # noqa: E402
 from repkit_baselines import opensmile_encoder, opensmile_worker  # noqa: E402
 from repkit_baselines.opensmile_encoder import FEATURE_SETS, OpensmileEncoder, _sixteen_bit  # noqa: E402
 
-RATE = 16000
-IS09 = {"feature_set": "IS09", "n_workers": 1}
 SIZES = {
     "IS09": 384,
     "IS10": 1582,
@@ -56,20 +46,10 @@ def _shared(settings, n):
     return _started.setdefault(key, _started.get(key) or opensmile_worker.SmileWorkers(settings, n))
 
 
-@pytest.fixture
-def own_workers():
-    """Asked for by tests that do harm to workers."""
-
-
 @pytest.fixture(autouse=True)
-def _shared_workers(request, monkeypatch):
+def _shared_workers(monkeypatch):
     """Encoders of the same settings share processes: starting one costs a second."""
-    if "own_workers" not in request.fixturenames:
-        monkeypatch.setattr(opensmile_encoder, "SmileWorkers", _shared)
-
-
-def make(**settings):
-    return OpensmileEncoder(OpensmileEncoder.Config(**settings))
+    monkeypatch.setattr(opensmile_encoder, "SmileWorkers", _shared)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +59,7 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def sound():
-    """2 s that get louder and softer, with noise; numbers that 16 bit can hold."""
-    t = np.arange(2 * RATE) / RATE
-    hum = 0.3 * np.sin(2 * np.pi * 150 * t) * (1 + 0.5 * np.sin(2 * np.pi * 3 * t))
-    hum += 0.02 * np.random.default_rng(0).standard_normal(len(t))
-    return (np.rint(hum * 32768) / 32768).astype(np.float32)
+    return hum()
 
 
 # ---- numbers
@@ -313,118 +289,3 @@ def test_without_the_package_the_extra_and_the_licence_are_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r"pip install 'repkit-baselines\[opensmile\]' \(audEERING Research License"):
         make(**IS09)
-
-
-# ---- processes
-
-
-def gone(pid, seconds=10.0):
-    """Whether a process ends within the time; a zombie that nobody waits for has ended."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
-on_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-
-
-def test_workers_do_not_hear_an_interrupt(encoder, sound):
-    wanted = encoder.encode([sound] * 4)
-    for pid in encoder._workers.process_ids:
-        os.kill(pid, signal.SIGINT)
-    for one, other in zip(encoder.encode([sound] * 4), wanted, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@on_linux
-def test_a_worker_that_dies_is_an_error_and_the_next_call_works(sound, own_workers):
-    encoder = make(**IS09)
-    wanted = encoder.encode([sound])[0]
-    (pid,) = encoder._workers.process_ids
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(PluginError, match="a worker process ended with code -9 while encoding 2 sounds"):
-        encoder.encode([sound, sound])
-    np.testing.assert_array_equal(encoder.encode([sound])[0], wanted)
-    (pid,) = encoder._workers.process_ids
-    del encoder
-    gc.collect()  # the traceback above refers to it
-    assert gone(pid)
-
-
-SCRIPT = f"""
-import sys
-sys.path.insert(0, {str(Path(opensmile_worker.__file__).parent)!r})
-import numpy as np
-from opensmile_worker import SmileWorkers
-workers = SmileWorkers({{"feature_set": "ComParE_2016", "level": "func", "sample_rate": 16000}}, 1)
-print(*workers.process_ids, flush=True)
-noise = np.random.default_rng(0).integers(-9999, 9999, 16000 * 20).astype(np.int16)
-while True:
-    workers.run([noise])
-"""
-
-
-@on_linux
-def test_a_script_without_a_guard_works_and_its_workers_die_with_it(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    script = subprocess.Popen([sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True)
-    pid = int(script.stdout.readline())
-    assert not gone(pid, 0.3)  # at work
-    script.kill()
-    script.wait()
-    script.stdout.close()
-    assert gone(pid)
-
-
-@on_linux
-def test_ctrl_c_in_the_middle_and_the_same_command_again(tmp_path):
-    """A real Ctrl-C: SIGINT to the whole process group while native code runs."""
-    (tmp_path / "noise").mkdir()
-    noise = 0.1 * np.random.default_rng(3).standard_normal(70 * RATE)
-    soundfile.write(tmp_path / "noise" / "a.wav", noise, RATE)
-    (tmp_path / "noise" / "metadata.csv").write_text("file_name,speaker_id,emotion\na.wav,s,neutral\n")
-    given = ["--encoder", "opensmile:ComParE_2016", "--corpus", f"noise={tmp_path / 'noise'}"]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "repkit", "embed", *given, "--out", tmp_path / "out"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    store = tmp_path / "out" / "opensmile-ComParE_2016" / "noise"
-    try:
-        until = time.monotonic() + 60
-        while not store.exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.4)  # the sound is read in no time; openSMILE needs more than a second for it
-        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
-        assert children
-        started = time.monotonic()
-        os.killpg(command.pid, signal.SIGINT)
-        _, said = command.communicate(timeout=30)
-        took = time.monotonic() - started
-    finally:
-        command.kill()
-    assert command.returncode == 130, said
-    assert "interrupted" in said
-    assert "Traceback" not in said
-    assert took < 5
-    assert all(gone(int(pid), 3) for pid in children)
-    assert not list(store.glob("*.json")), "a manifest would make it a finished store"
-    assert not list(store.glob("*.h5")), "no row of the block that was not finished"
-
-    corpus = open_corpus("noise", str(tmp_path / "noise"))
-    embed("opensmile:ComParE_2016", [corpus], tmp_path / "out")
-    embed("opensmile:ComParE_2016", [corpus], tmp_path / "whole")
-    resumed, whole = open_store(store), open_store(tmp_path / "whole" / "opensmile-ComParE_2016" / "noise")
-    assert resumed.spec == whole.spec
-    assert resumed.ids == whole.ids
-    (id,) = whole.ids
-    assert np.isfinite(whole.read(id)).all()
-    np.testing.assert_array_equal(resumed.read(id), whole.read(id))

@@ -65,6 +65,15 @@ class Reconstruction(Decoders, nn.Module):
         self.config = GruAutoencoderConfig(n_bands=len(self.columns), **settings)
         self.bridge = nn.Linear(task.vector_dim, self.config.representation_size)
         self.add_decoders()
+        for stack in self._fed_nothing():
+            # times zero at every step: no gradient ever reaches them, and a distributed training would wait for it
+            stack.layers[0].weight_ih_l0.requires_grad_(False)
+
+    def _fed_nothing(self) -> list[nn.Module]:
+        """Return the stacks of layers whose input is zero throughout."""
+        if self.config.decoder == "blind":
+            return [self.forward_decoder, self.backward_decoder]
+        return [self.backward_decoder] if self.config.decoder == "no_leak" else []
 
     def forward(self, batch: api.PretrainBatch, states: api.EncoderStates, progress: float) -> dict[str, Tensor]:
         """Return ``rmse``, the root of the mean squared error over valid frames and columns."""

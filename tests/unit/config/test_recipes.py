@@ -6,6 +6,7 @@ from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, 
 from repkit.config.load import assign, parse_assignment, read_tables
 from repkit.config.schema import merge_tables
 from repkit.errors import RecipeError, UsageError
+from repkit.workflows.scale_recipe import ScaleRecipe
 
 
 def write(folder, text, name="mine"):
@@ -15,7 +16,7 @@ def write(folder, text, name="mine"):
 
 
 def test_every_shipped_recipe_loads_and_its_first_line_is_its_command(repo_root):
-    kinds = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe}
+    kinds = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe, "scale": ScaleRecipe}
     paths = sorted((repo_root / "recipes").glob("*.toml"))
     assert len(paths) >= 8
     for path in paths:

@@ -102,3 +102,20 @@ def test_silence():
 def test_settings_are_checked():
     with pytest.raises(ValidationError, match="two periods"):
         Affect.Config(window_s=0.02)
+
+
+@pytest.mark.parametrize("kind", [Affect, Prosody])
+def test_the_convention_is_what_caches_and_stores_were_written_under(kind):
+    """Another word here, and every cached frame is made again and every run embeds as if by another frontend."""
+    pitch = {"low_hz": 60.0, "high_hz": 500.0, "voiced_at": 0.65, "silence_db": 30.0, "deltas": False}
+    own = {
+        Affect: {
+            "frontend": "affect", "window_samples": 1280, "shift_samples": 640, "window_s": 0.08, "shift_s": 0.04,
+            "bands": 128, "scaling": "absolute", "centre_db": -60.0, "range_db": 30.0,
+        },
+        Prosody: {
+            "frontend": "prosody", "window_samples": 640, "shift_samples": 160, "window_s": 0.04, "shift_s": 0.01,
+            "columns": ["log_f0", "voicing", "energy", "tilt", "voiced"],
+        },
+    }  # fmt: skip
+    assert kind().convention() == {"version": "1", "sample_rate": 16000, **pitch, **own[kind]}

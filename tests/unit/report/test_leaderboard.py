@@ -8,7 +8,8 @@ import pytest
 
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.evaluation.published_split import PublishedSplit, load_split
-from repkit.report.leaderboard import make_board, shown_command
+from repkit.report.leaderboard import make_board
+from repkit.report.leaderboard_entry import shown_command
 from repkit.report.leaderboard_page import board_markdown
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")

@@ -169,6 +169,8 @@ def test_the_name_says_what_is_not_the_default():
         "functionals-mel": {"parts": "mel"},
         "functionals-level-free": {"level": "removed"},
         "functionals-prosody-untrimmed": {"parts": "prosody", "trim_db": 0.0},
+        "functionals-level-free-trim_db_30": {"level": "removed", "trim_db": 30.0},
+        "functionals-high_hz_450-bands_64-window_s_0.06": {"bands": 64, "window_s": 0.06, "high_hz": 450.0},
     }
     for name, settings in names.items():
         assert FunctionalsEncoder(FunctionalsEncoder.Config(**settings)).name == name

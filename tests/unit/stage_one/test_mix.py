@@ -1,16 +1,13 @@
-"""Encoder and objectives together: names, weights, constants, corruption; other recordings of the same speech; trimming."""
+"""Encoder and objectives together: names, weights, constants, corruption; trimming."""
 
 import numpy as np
 import pytest
 import torch
 
 from repkit.errors import PluginError, RecipeError, UsageError
-from repkit.features.affect import Affect
-from repkit.features.log_mel import LogMel
-from repkit.stage_one.augment import augmentation_for
 from repkit.stage_one.frontends import build_frontend, rebuild_frontend
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig
-from repkit.stage_one.mix import Mix, build_objectives, check_objectives, task_of
+from repkit.stage_one.mix import Mix, build_objectives, check_attention_is_read, check_objectives, task_of
 from repkit.stage_one.trim import Trimmed, loud_part
 
 COLUMNS = [*(f"mel_{band:03d}" for band in range(6)), "log_f0", "voicing", "energy", "tilt", "voiced"]
@@ -116,59 +113,31 @@ def test_an_objective_that_breaks_its_contract_is_blamed(monkeypatch):
         model(*material(), 0.0, generator())
 
 
-# ---------------------------------------------------------------------- augmentation
-
-
-def affect_frames(n=200):
-    columns = ("mel_000", "mel_001", "mel_002", "energy", "tilt")
-    frames = torch.zeros(n, 4, 5)
-    frames[..., :4] = torch.tensor([0.1, -0.2, 0.3, 0.0])
-    frames[..., 4] = 5.0
-    frames[:, 3] = 0.0
-    return columns, frames, torch.full((n,), 3)
-
-
-def augmentation(columns, **settings):
-    off = {"gain_db": 0.0, "eq_db": 0.0, "noise_share": 0.0, "noise_snr_db": (10.0, 10.0)}
-    return augmentation_for(Affect(Affect.Config(bands=3)), columns, **{**off, **settings})
-
-
-def test_nothing_asked_nothing_changed():
-    columns, frames, lengths = affect_frames()
-    assert augmentation(columns)(frames, lengths, generator()) is frames
-
-
-def test_a_gain_moves_bands_and_energy_together():
-    columns, frames, lengths = affect_frames()
-    found = augmentation(columns, gain_db=6.0)(frames, lengths, generator())
-    moved = (found - frames)[:, :3] * 30  # dB; 30 of them are 1
-    gain = moved[:, 0, 0]
-    torch.testing.assert_close(moved[..., :4], gain[:, None, None].expand(-1, 3, 4), atol=1e-4, rtol=0)
-    assert not moved[..., 4].any()
-    assert not (found - frames)[:, 3].any()
-    assert (gain.abs() <= 6.0).all()
-    assert gain.std() == pytest.approx(6 / 3**0.5, rel=0.15)  # uniform
-
-
-def test_an_equaliser_has_the_deviation_it_is_given_and_leaves_the_energy():
-    columns = (*(f"mel_{band:03d}" for band in range(12)), "energy")
-    frames, lengths = torch.zeros(2000, 1, 13), torch.ones(2000, dtype=torch.int64)
-    found = augmentation(columns, eq_db=4.0)(frames, lengths, generator())[:, 0] * 30
-    assert found[:, :12].square().mean().sqrt() == pytest.approx(4.0, rel=0.05)
-    torch.testing.assert_close(found[:, :12].mean(1), torch.zeros(2000), atol=1e-4, rtol=0)  # no gain in it
-    assert not found[:, 12].any()
-
-
-def test_noise_at_ten_db_adds_a_tenth_of_the_power():
-    columns, frames, lengths = affect_frames(4)
-    found = (augmentation(columns, noise_share=1.0)(frames, lengths, generator()) - frames) * 30
-    # the frames are all alike, so that noise of the same spectrum at 10 dB adds 10 log10 1.1
-    torch.testing.assert_close(found[:, :3, :4], torch.full((4, 3, 4), 10 * np.log10(1.1)).float(), atol=1e-4, rtol=0)
-
-
-def test_frames_without_a_level_are_refused():
-    with pytest.raises(UsageError, match=r"LogMel does not keep.*affect"):
-        augmentation_for(LogMel(), ("mel_000",), gain_db=6.0, eq_db=0.0, noise_share=0.0, noise_snr_db=(10.0, 30.0))
+@pytest.mark.parametrize(
+    ("tables", "read"),
+    [
+        (["apc"], False),
+        (["cpc"], False),
+        (["masked_spans", "prosody_contours"], False),
+        (["apc", "crop_functionals"], True),
+        (["blind_decoder"], True),
+        (["reconstruction"], True),
+        ([{"name": "reconstruction", "decoder": "blind", "hidden_size": 4}], True),
+        (["apc", {"name": "crop_functionals", "weight": 0.0}], False),
+    ],
+)
+def test_attention_that_nothing_would_train_is_refused(tables, read):
+    tables = [{"name": one} if isinstance(one, str) else one for one in tables]
+    model = mix(tables, pooling="attentive")
+    before = torch.get_rng_state()
+    if read:
+        check_attention_is_read(model)
+    else:
+        with pytest.raises(UsageError, match=rf"none of the objectives {tables[0]['name']}.* reads the vector"):
+            check_attention_is_read(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.grad is None for p in model.parameters())
+    check_attention_is_read(mix(tables, pooling="mean_sd"))
 
 
 # ---------------------------------------------------------------------- trimming

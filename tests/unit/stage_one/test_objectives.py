@@ -164,6 +164,22 @@ def test_reconstruction_is_the_decoding_of_the_autoencoder(decoder):
     assert objective(given, states, 0.0)["rmse"].item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("decoder", "stacks"), [("bidirectional", []), ("no_leak", ["backward"]), ("blind", ["forward", "backward"])]
+)
+def test_weights_that_only_ever_meet_zeros_are_not_trained(decoder, stacks):
+    """What is frozen would have got a gradient of zero, and nothing else would."""
+    torch.manual_seed(0)
+    config = Reconstruction.Config(decoder=decoder, hidden_size=5, dropout=0.0)
+    objective = Reconstruction(config, task(("mel_000", "mel_001"), vector=4))
+    frozen = {name for name, p in objective.named_parameters() if not p.requires_grad}
+    assert frozen == {f"{stack}_decoder.layers.0.weight_ih_l0" for stack in stacks}
+    objective.requires_grad_(True)
+    given = batch([np.random.default_rng(0).uniform(-1, 1, (n, 2)) for n in (6, 4)])
+    objective(given, states_of([[[0.0]] * 6, [[0.0]] * 4], vector=torch.randn(2, 4)), 0.0)["rmse"].backward()
+    assert {name for name, p in objective.named_parameters() if not p.grad.any()} == frozen
+
+
 def test_reconstruction_by_hand():
     objective = Reconstruction(Reconstruction.Config(hidden_size=2, dropout=0.0), task(vector=2))
     fill(objective.output, 0.0, 2.0)

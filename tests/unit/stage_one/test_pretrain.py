@@ -156,7 +156,7 @@ def test_a_stop_request_saves_the_update_at_hand(toy, tmp_path, small, monkeypat
         stop.set()
         yield stop
 
-    monkeypatch.setattr(train_module, "_stop_requests", asked)
+    monkeypatch.setattr(train_module, "stop_requests", asked)
     with pytest.raises(KeyboardInterrupt):
         run(toy, tmp_path / "run", config)
     monkeypatch.undo()

@@ -2,14 +2,16 @@
 
 import json
 import pickle
+import re
 import threading
 
 import numpy as np
 import pytest
 
 import repkit.workflows.embed
-from repkit.api import BadAudioError, Utterance
-from repkit.errors import DataError, StoreError
+from repkit.api import BadAudioError, Config, Utterance
+from repkit.errors import DataError, RecipeError, StoreError, UsageError
+from repkit.plugins import build_config
 from repkit.runs.executors import Event, processes
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.store import Item, StoreWriter, open_store
@@ -223,3 +225,84 @@ def test_the_store_is_the_one_of_before(tmp_path):
         [store.read(f"toy/{i}") for i in (0, 510, 513)], [expected(i) for i in (0, 510, 513)], rtol=1e-5, atol=1e-7
     )
     assert open_store(store.path).spec.source == {"corpora": [], "speakers": [], "max_duration_s": None}
+
+
+# ---------------------------------------------------------------------- settings of the encoder
+
+
+def test_settings_stand_in_name_and_provenance_where_they_are_not_the_defaults(tmp_path):
+    corpora = [Corpus(n=3, bad=())]
+    plain = embed("functionals", corpora, tmp_path)["toy"]
+    same = embed("functionals", corpora, tmp_path, settings={"trim_db": 40, "parts": "all"})["toy"]
+    assert (plain.path, plain.spec) == (same.path, same.spec)
+    assert "encoder_settings" not in plain.spec.source
+    other = embed("functionals", corpora, tmp_path, settings={"trim_db": 30, "level": "removed", "bands": 8})["toy"]
+    assert other.path == tmp_path / "functionals-level-free-bands_8-trim_db_30" / "toy"
+    assert other.spec.source["name"] == "functionals-level-free-bands_8-trim_db_30"
+    assert {"trim_db": 30.0, "level": "removed", "bands": 8}.items() <= other.spec.source["settings"].items()
+    assert (plain.spec.dim, other.spec.dim) == (40 * 15 + 144, 8 * 15 + 144)
+    assert embed("functionals:mel", corpora, tmp_path, settings={"bands": 8})["toy"].path.parent.name == (
+        "functionals-mel-bands_8"
+    )
+
+
+class Blocks(Encoder):
+    """A stranger's, whose name says nothing of its settings."""
+
+    name = "blocks"
+
+    class Config(Config):
+        length: int = 10
+        window: str = "hann"
+        level: str = "utterance"
+        steps: tuple[int, ...] = (1, 2)
+        device: str = "auto"
+
+    def __init__(self, config):
+        self.config = config
+
+
+def test_the_name_of_any_encoder_tells_what_its_own_does_not(tmp_path, monkeypatch):
+    def opened(spec, **options):
+        return Blocks(build_config(Blocks, options, spec))
+
+    monkeypatch.setattr(repkit.workflows.embed, "open_encoder", opened)
+    corpora = [Corpus(n=3, bad=())]
+
+    def store(**settings):
+        return embed("plugin:blocks", corpora, tmp_path, settings=settings)["toy"]
+
+    assert store().path.parent.name == store(length=10, device="cpu", steps=[1, 2]).path.parent.name == "blocks"
+    found = store(length=20, window="a/b", level="removed", device="cpu")
+    name = found.path.parent.name
+    # level has an option of its own, so that the encoder's name is to tell it; what no folder may be called is hashed
+    assert re.fullmatch(r"blocks-length_20-window_[0-9a-f]{8}", name)
+    assert found.spec.source["encoder_settings"] == {"length": 20, "window": "a/b", "level": "removed"}
+    assert found.spec.source["name"] == name
+    monkeypatch.setattr(Blocks, "name", "blocks-hamming")
+    assert store(window="hamming").path.parent.name == "blocks-hamming"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "settings", "options", "kind", "said"),
+    [
+        ("functionals:mel", {"parts": "prosody"}, {}, UsageError, "'functionals:mel' decides parts by itself"),
+        (
+            "functionals",
+            {"level": "removed"},
+            {"level": "frame"},
+            UsageError,
+            "level given as an option and as a setting",
+        ),
+        ("functionals", {"trm_db": 30, "bands": 0}, {}, RecipeError, "encoder functionals: not valid"),
+        (Encoder(), {"bands": 3}, {}, UsageError, "plain, which is built already"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_read(tmp_path, encoder, settings, options, kind, said):
+    corpus = Corpus(n=3, bad=())
+    with pytest.raises(kind, match=said) as caught:
+        embed(encoder, [corpus], tmp_path, settings=settings, **options)
+    assert corpus.threads == set()
+    if kind is RecipeError:
+        assert "encoder functionals.trm_db: unknown key; did you mean 'trim_db'?" in caught.value.problems
+        assert len(caught.value.problems) == 2
