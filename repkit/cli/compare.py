@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import (
+    AT_ONCE,
+    AtOnce,
+    Corpora,
+    CorpusSet,
+    Device,
+    Executor,
+    PageOnly,
+    ProbeSet,
+    Runs,
+    Scheduler,
+    Workers,
+)
+from repkit.cli.shared import console, counting, hours_text, interruptible, parse_corpora, print_table
 from repkit.cli.train_ser import embedding_conditions
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
@@ -23,8 +34,8 @@ def compare(
     stores: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=]DIR...", help="Embedding stores made by `repkit embed`.")
     ] = None,
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     trained: Annotated[
         list[str],
         typer.Option(
@@ -64,10 +75,8 @@ def compare(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe of stage two. Repeatable."),
     ] = [],  # noqa: B006
-    probe_set: Annotated[
-        list[str], typer.Option(metavar="KEY=VALUE", help="Override a key of the recipe `probe`. Repeatable.")
-    ] = [],  # noqa: B006
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    probe_set: ProbeSet = [],  # noqa: B006
+    runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder of page, table and figure.")] = Path("compare"),
     workers: Workers = None,
     executor: Executor = "auto",
@@ -78,10 +87,10 @@ def compare(
         Literal["stop", "skip"],
         typer.Option(help="stop: a run whose corpus has bad files fails; skip: leave them out and record it."),
     ] = "stop",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print stores, roles and runs; train nothing.")] = False,
-    page_only: Annotated[
-        bool, typer.Option("--page-only", help="Train nothing: write the page of --out anew.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print stores, roles and runs with expected hours; train nothing.")
     ] = False,
+    page_only: PageOnly = False,
 ) -> None:
     """Does stage one help? Every store alone and beside the functionals, by one probe, with the verdict of the gate.
 
@@ -146,8 +155,7 @@ def _named(text: str, option: str, conditions: list[Condition]) -> str:
 
 def _watch(screen: Any, shown: ExitStack) -> Any:
     """Return what shows the progress of each run; one live display at a time."""
-    from repkit.cli.job_table import JobTable, showing
-    from repkit.training.phases import total_epochs
+    from repkit.cli.job_table import showing, started, table_of
     from repkit.workflows.compare import Watch
 
     tell: dict[str, Any] = {}
@@ -163,15 +171,11 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
 
     def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
         end()
-        told = f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else ""
-        screen.print(f"run        {run.path}{told}")
+        screen.print(started(plan, run, resumed, n_done))
         for flag in plan.protocol["audit"]:
             if "has heard" in flag:
                 screen.print(f"note       {flag}")
-        totals = Counter(job.condition for job in plan.jobs)
-        done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
-        epochs = {c.name: total_epochs(c.recipe, tuple(plan.corpora)) for c in plan.conditions}
-        tell["jobs"] = shown.enter_context(showing(JobTable(dict(totals), dict(done), epochs)))
+        tell["jobs"] = shown.enter_context(showing(table_of(plan, run)))
 
     return Watch(
         on_unit=lambda number, total, unit: screen.print(f"run {number} of {total}: {unit.title}"),
@@ -183,13 +187,23 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
 
 
 def _show_plan(request: Any) -> None:
-    from repkit.workflows.compare import finished
+    """Print what every store is taken for, and every run with what is left of it and how long that takes."""
+    from repkit.runs.executors import prepare_process
+    from repkit.workflows.compare_cost import plan_runs
 
     rows = [(one.name, one.role, one.family, str(one.dim), one.folder) for one in request.entries]
     print_table(("store", "role", "row", "numbers", "folder"), rows)
     typer.echo("")
-    found = finished(request)
-    print_table(("run", "conditions", "done"), [(unit.title, str(n), str(done)) for unit, done, n in found])
+    prepare_process()
+    found = plan_runs(request)
+    lines = [(one.unit.title, str(one.n_conditions), str(one.n_done), hours_text(one.hours)) for one in found]
+    print_table(("run", "conditions", "done", "hours"), lines)
+    left = sum(one.n_conditions - one.n_done for one in found)
+    total = hours_text(sum(one.hours for one in found))
+    typer.echo(
+        f"{len(found)} runs, {left} conditions to train; expected {total} h on this machine, tried on random frames and "
+        "vectors; starting processes, frames and reports are not counted"
+    )
 
 
 def _show(state: dict[str, Any], out: Path) -> None:

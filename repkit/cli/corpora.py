@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import CORPUS_HELP, CorpusSet
+from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import DataError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, check and export corpora.")
@@ -24,7 +25,7 @@ def list_() -> None:
 @app.command()
 def show(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     n: Annotated[int, typer.Option(help="Utterances to show.")] = 10,
 ) -> None:
     """Show the first utterances of a corpus with their labels; decodes no audio."""
@@ -58,7 +59,7 @@ def _number(value: float | None) -> str:
 @app.command()
 def check(
     corpus: Annotated[list[str], typer.Argument(help=CORPUS_HELP)],
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
 ) -> None:
     """Decode every file and print utterances, hours, speakers, emotions by gender, and what is wrong with which file."""
@@ -125,7 +126,7 @@ def _print(name: str, report: Any) -> int:
 def export(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
     on_bad_audio: Annotated[
         Literal["stop", "skip"], typer.Option(help="stop: list bad files and write nothing; skip: leave them out.")

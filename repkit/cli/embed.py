@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.options import Scheduler
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora
+from repkit.cli.options import Corpora, CorpusSet, Scheduler
+from repkit.cli.shared import console, counting, interruptible, parse_corpora
 from repkit.config.load import assign, parse_assignment
 
 app = typer.Typer(add_completion=False)
@@ -33,8 +33,8 @@ def embed(
             "them. The store's name and provenance say what is not the default. Repeatable.",
         ),
     ] = [],  # noqa: B006
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
     level: Annotated[
         Literal["utterance", "frame"], typer.Option(help="One vector per utterance, or a sequence of states.")
@@ -51,7 +51,9 @@ def embed(
         typer.Option(help="Runs of pretrain-ae: layers that the readout reads; default all."),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="Transformers encoders: hidden layer, -1 the last.")] = None,
-    seed: Annotated[int | None, typer.Option(help="untrained: seed of the random weights.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="untrained: seed of the random weights; default the run's own.")
+    ] = None,
     init: Annotated[
         Literal["paper", "torch"] | None,
         typer.Option(help="untrained: initialisation, the paper's or torch's; default what the run began with."),

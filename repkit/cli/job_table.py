@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,6 +78,25 @@ class JobTable:
             failed = f" ({self.failed[condition]} failed)" if self.failed[condition] else ""
             table.add_row(condition, f"{self.done[condition]}/{total}{failed}", running, mean)
         return table
+
+
+def table_of(plan: Any, run: Any) -> JobTable:
+    """Return the table of a run of train-ser as it starts.
+
+    Args:
+        plan: `repkit.workflows.ser_plan.SerPlan`.
+        run: its `repkit.runs.directory.RunDirectory`.
+    """
+    from repkit.training.phases import total_epochs
+
+    done = Counter(job.condition for job in plan.jobs if run.job_path(job.condition, job.seed, job.fold).exists())
+    epochs = {c.name: total_epochs(c.recipe, tuple(plan.corpora)) for c in plan.conditions}
+    return JobTable(dict(Counter(job.condition for job in plan.jobs)), dict(done), epochs)
+
+
+def started(plan: Any, run: Any, resumed: bool, n_done: int) -> str:
+    """Return the line that says where a run is and whether it is continued."""
+    return f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else "")
 
 
 @contextmanager

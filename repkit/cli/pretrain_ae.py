@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, interruptible, parse_corpora
+from repkit.cli.options import Corpora, CorpusSet, OnBadAudio, Scheduler
+from repkit.cli.shared import console, interruptible, parse_corpora
 from repkit.config import PretrainRecipe, load_recipe
 
 app = typer.Typer(add_completion=False)
@@ -16,8 +17,8 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def pretrain_ae(
     out: Annotated[Path, typer.Option(help="Run folder; OUT/encoder is what `repkit embed` needs.")],
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")] = "autoencoder",
     split: Annotated[
         str | None, typer.Option(help="Split of hub corpora and of LibriSpeech or TED-LIUM folders.")
@@ -26,10 +27,7 @@ def pretrain_ae(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, for example training.epochs=20."),
     ] = [],  # noqa: B006
-    on_bad_audio: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
-    ] = "stop",
+    on_bad_audio: OnBadAudio = "stop",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -39,9 +37,7 @@ def pretrain_ae(
     executor: Annotated[
         Literal["processes", "dask"], typer.Option(help="Where to make the frames: this machine, or a dask cluster.")
     ] = "processes",
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
-    ] = None,
+    scheduler: Scheduler = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be heard and learnt; train nothing.")
     ] = False,

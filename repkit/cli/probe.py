@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, parse_corpora
+from repkit.cli.options import Corpora, CorpusSet, Runs, Workers
+from repkit.cli.shared import parse_corpora
 from repkit.cli.train_ser import embedding_conditions, execute
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
@@ -23,8 +24,8 @@ def probe(
             metavar="[NAME=]DIR[+DIR]...", help="Embedding stores made by `repkit embed`; DIR+DIR joins them."
         ),
     ],
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     protocol: Annotated[str, typer.Option(help="Rule that makes the folds.")] = "leave_one_speaker_group_out",
     head: Annotated[
         list[str],
@@ -37,10 +38,8 @@ def probe(
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe `probe` (TOML value).")
     ] = [],  # noqa: B006
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    workers: Workers = None,
 ) -> None:
     """What a classical head reads from embeddings: a score in seconds, its settings chosen by inner folds of the training speakers."""
     from repkit.workflows.probe import with_heads

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import AT_ONCE, AtOnce, Corpora, CorpusSet, Device, Executor, Runs, Scheduler, Workers
+from repkit.cli.shared import console, counting, hours_text, interruptible, parse_corpora, print_table
 from repkit.errors import did_you_mean
 
 app = typer.Typer(add_completion=False)
@@ -26,8 +25,8 @@ def reproduce(
             "(docs/reproduce.md)."
         ),
     ],
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     only: Annotated[
         list[str],
         typer.Option(metavar="SYSTEM[/CORPUS]", help="Run these cells only; * stands for anything. Repeatable."),
@@ -55,7 +54,7 @@ def reproduce(
         list[str],
         typer.Option(metavar="KEY=VALUE", help="The same for the recipes of stage one. Repeatable."),
     ] = [],  # noqa: B006
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     embeddings: Annotated[Path, typer.Option(help="Folder of all embeddings.")] = Path("embeddings"),
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables and the figure; by default reproduce/PAPER.")
@@ -148,8 +147,7 @@ def _paper_settings(paper: Any, corpora: list[str], given: list[str]) -> list[st
 
 def _watch(screen: Any, shown: ExitStack) -> Any:
     """Return what shows the progress of each run; one live display at a time."""
-    from repkit.cli.job_table import JobTable, showing
-    from repkit.training.phases import total_epochs
+    from repkit.cli.job_table import showing, started, table_of
     from repkit.workflows.reproduce_runs import Watch
 
     tell: dict[str, Any] = {}
@@ -169,12 +167,8 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
 
     def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
         end()
-        told = f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else ""
-        screen.print(f"run        {run.path}{told}")
-        totals = Counter(job.condition for job in plan.jobs)
-        done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
-        epochs = {c.name: total_epochs(c.recipe, tuple(plan.corpora)) for c in plan.conditions}
-        tell["jobs"] = shown.enter_context(showing(JobTable(dict(totals), dict(done), epochs)))
+        screen.print(started(plan, run, resumed, n_done))
+        tell["jobs"] = shown.enter_context(showing(table_of(plan, run)))
 
     return Watch(
         on_unit=on_unit,
@@ -219,44 +213,60 @@ def _show_rest(paper: Any, records: list[dict[str, Any]], states: tuple[str, ...
 
 
 def _show_plan(request: Any) -> None:
-    """Print every run with its jobs and hours, every cell it gives, and what is missing for the others."""
-    from repkit.errors import RepkitError
+    """Print what comes first, every run with its jobs, every cell it gives, all with hours, and what is missing."""
+    from tempfile import TemporaryDirectory
+
+    import torch
+
     from repkit.runs.executors import prepare_process
     from repkit.workflows.reproduce import blank_record, known_runs
     from repkit.workflows.reproduce_cells import plan_cells, units_of
-    from repkit.workflows.reproduce_runs import expected
+    from repkit.workflows.reproduce_cost import Costing
 
+    threads = torch.get_num_threads()
     prepare_process()
     planned = plan_cells(request)
     units = units_of(planned)
-    known = known_runs(request)
-    rates: dict[tuple[str, ...], float] = {}
-    runs, cells, total, unknown = [], [], 0.0, 0
-    for place, (unit, some) in enumerate(units.items(), 1):
-        try:
-            cost = expected(unit, some, request, known, rates)
-            jobs = "-" if cost.n_jobs is None else str(cost.n_jobs)
-            hours = "-" if cost.hours is None else f"{cost.hours:.2f}"
-            total += cost.hours or 0.0
-            unknown += cost.hours is None
-            state = "done" if cost.done else "to run"
-        except RepkitError as error:
-            jobs, hours, state = "-", "-", f"cannot be planned: {error.message}"
-        runs.append((str(place), unit.title, "; ".join(unit.set) or "-", jobs, hours, state))
-        for one in some:
-            cell = one.cell
-            published = "-" if cell.value is None else f"{cell.value:.{cell.decimals}f}"
-            cells.append(
-                (cell.table.id, cell.system.id, cell.row, published, f"run {place}", "; ".join(one.differs) or "-")
-            )
-    if runs:
-        print_table(("run", "what", "settings of the paper's file", "jobs", "hours", "state"), runs)
+    with TemporaryDirectory() as folder:
+        costing = Costing(request, known_runs(request), Path(folder), threads)
+        costs = [costing.unit(unit, some) for unit, some in units.items()]
+    first, runs = list(costing.steps.values()), [found.run for found in costs]
+    if first:
+        print_table(("first", "what", "hours", "state"), [(s.kind, s.what, *_hours_and_state(s)) for s in first])
         typer.echo("")
-        print_table(("table", "system", "corpus", "paper", "from", "differs"), cells)
+    rows: list[tuple[str, ...]] = []
+    if runs:
+        for place, (unit, step) in enumerate(zip(units, runs, strict=True), 1):
+            jobs = "-" if step.n_jobs is None else str(step.n_jobs)
+            rows.append((str(place), unit.title, "; ".join(unit.set) or "-", jobs, *_hours_and_state(step)))
+        print_table(("run", "what", "settings of the paper's file", "jobs", "hours", "state"), rows)
+        typer.echo("")
+        rows = []
+        for place, (some, found) in enumerate(zip(units.values(), costs, strict=True), 1):
+            for one in some:
+                cell, hours = one.cell, hours_text(found.of_cell(one))
+                published = "-" if cell.value is None else f"{cell.value:.{cell.decimals}f}"
+                differs = "; ".join(one.differs) or "-"
+                rows.append((cell.table.id, cell.system.id, cell.row, published, f"run {place}", hours, differs))
+        print_table(("table", "system", "corpus", "paper", "from", "hours", "differs"), rows)
+        typer.echo("what several cells need counts in the hours of each of them")
         typer.echo("")
     _show_rest(request.paper, [blank_record(one) for one in planned], ("missing", "published"))
+    for step in (*first, *runs):
+        if step.why:
+            typer.echo(f"not known: {step.kind}, {step.what}: {step.why}")
     n_missing = sum(one.state == "missing" for one in planned)
+    kinds = ("frames", "stage one", "vectors", "training")
+    parts = [sum(s.hours or 0.0 for s in (*first, *runs) if s.kind == kind) for kind in kinds]
+    listed = ", ".join(f"{kind} {hours_text(part)}" for kind, part in zip(kinds, parts, strict=True))
+    n_cells = sum(map(len, units.values()))
     typer.echo(
-        f"{len(cells)} of {len(planned)} cells in {len(units)} runs, {n_missing} missing; expected {total:.2f} h on this machine "
-        f"(measured on random frames)" + (f", and {unknown} runs of models fitted in one go" if unknown else "")
+        f"{n_cells} of {len(planned)} cells in {len(units)} runs, {n_missing} missing; expected {hours_text(sum(parts))} h on "
+        f"this machine ({listed}), tried on random frames and vectors and on generated speech; starting processes and writing "
+        "reports are not counted" + (", nor what is not known" if any(s.why for s in (*first, *runs)) else "")
     )
+
+
+def _hours_and_state(step: Any) -> tuple[str, str]:
+    told = step.why if step.why.startswith("cannot be planned") else "to do"
+    return hours_text(step.hours), "done" if step.done else told

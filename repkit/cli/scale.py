@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.options import Scheduler
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import Corpora, CorpusSet, OnBadAudio, PageOnly, ProbeSet, Scheduler
+from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
 from repkit.config import load_recipe
 from repkit.errors import UsageError
 
@@ -23,8 +23,8 @@ def scale(
         list[str], typer.Option(metavar="NAME[=PATH]", help="Speech that stage one hears; as --corpus. Repeatable.")
     ] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of the corpora that stage one hears.")] = None,
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     only: Annotated[
         list[str],
         typer.Option(metavar="CURVE[/HOURS[/SEED]]", help="Train these cells only; * stands for anything. Repeatable."),
@@ -33,9 +33,7 @@ def scale(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, for example hours=[0.5, 1, 2]."),
     ] = [],  # noqa: B006
-    probe_set: Annotated[
-        list[str], typer.Option(metavar="KEY=VALUE", help="Override a key of the recipe `probe`. Repeatable.")
-    ] = [],  # noqa: B006
+    probe_set: ProbeSet = [],  # noqa: B006
     out: Annotated[Path, typer.Option(help="Folder of everything: page, trainings, embeddings, runs.")] = Path("scale"),
     workers: Annotated[
         int | None,
@@ -48,16 +46,11 @@ def scale(
         typer.Option(help="Where to train, encode and make frames: this machine, or a dask cluster."),
     ] = "processes",
     scheduler: Scheduler = None,
-    on_bad_audio: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
-    ] = "stop",
+    on_bad_audio: OnBadAudio = "stop",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every cell, its expected hours and what is missing; train nothing.")
     ] = False,
-    page_only: Annotated[
-        bool, typer.Option("--page-only", help="Train nothing: write the page of --out anew.")
-    ] = False,
+    page_only: PageOnly = False,
 ) -> None:
     """Does more speech help stage one? Trainings on 3, 10, 30, 100 hours, and the gate's difference against the hours.
 

@@ -10,15 +10,6 @@ from repkit.api import Corpus
 from repkit.config.load import assign, parse_assignment
 from repkit.errors import RepkitError, UsageError
 
-CORPUS_HELP = (
-    "Corpus as NAME=PATH (a folder with metadata.csv, an official download, LibriSpeech or TED-LIUM as downloaded, parquet), "
-    "NAME=hub:ORG/ID, NAME=plugin:COMPONENT, or a name alone (librispeech, tedlium, synthetic_a ...). Repeatable."
-)
-CORPUS_SET_HELP = (
-    "Setting of a corpus (TOML value): NAME.columns.ROLE=COLUMN, NAME.pattern=REGEX, NAME.emotions.LABEL=EMOTION, "
-    "NAME.rating_range=[1, 7], NAME.variant=..., NAME.revision=... Repeatable."
-)
-
 
 class Interrupted(RepkitError):
     """Ctrl-C."""
@@ -107,3 +98,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     for row in table:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def hours_text(hours: float | None) -> str:
+    """Return hours with two decimals, short times with three; ``-`` where they are not known."""
+    if hours is None:
+        return "-"
+    return f"{max(hours, 0.001):.3f}" if 0 < hours < 0.095 else f"{hours:.2f}"

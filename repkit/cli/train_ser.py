@@ -6,12 +6,23 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from repkit.cli.options import AT_ONCE, AtOnce, Device, Executor, Scheduler, Workers
-from repkit.cli.shared import CORPUS_HELP, CORPUS_SET_HELP, console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import (
+    AT_ONCE,
+    AtOnce,
+    Corpora,
+    CorpusSet,
+    Device,
+    Executor,
+    OnBadAudio,
+    Runs,
+    Scheduler,
+    Workers,
+)
+from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
@@ -22,8 +33,8 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def train_ser(
     recipe: Annotated[str, typer.Option(help="Recipe name (`repkit recipes list`) or TOML file.")],
-    corpus: Annotated[list[str], typer.Option(help=CORPUS_HELP)] = [],  # noqa: B006
-    corpus_set: Annotated[list[str], typer.Option(metavar="NAME.KEY=VALUE", help=CORPUS_SET_HELP)] = [],  # noqa: B006
+    corpus: Corpora = [],  # noqa: B006
+    corpus_set: CorpusSet = [],  # noqa: B006
     hold_out: Annotated[
         list[str],
         typer.Option(
@@ -41,16 +52,13 @@ def train_ser(
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key (TOML value).")
     ] = [],  # noqa: B006
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     workers: Workers = None,
     executor: Executor = "auto",
     device: Device = "auto",
     at_once: AtOnce = AT_ONCE,
     scheduler: Scheduler = None,
-    on_bad_audio: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(help="stop: list bad files and train nothing; skip: leave them out and record it."),
-    ] = "stop",
+    on_bad_audio: OnBadAudio = "stop",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")
     ] = False,
@@ -88,9 +96,8 @@ def execute(
     **where: Any,
 ) -> None:
     """Train and score with a table of the jobs on the screen, then show the scores."""
-    from repkit.cli.job_table import JobTable, showing
+    from repkit.cli.job_table import showing, table_of
     from repkit.runs.executors import Event
-    from repkit.training.phases import total_epochs
     from repkit.workflows.train_ser import train_ser as work
 
     screen = console()
@@ -101,10 +108,7 @@ def execute(
         def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
             shown.close()  # a terminal shows one live display at a time
             _announce(screen, plan, run, resumed, n_done)
-            totals = Counter(job.condition for job in plan.jobs)
-            done = Counter(j.condition for j in plan.jobs if run.job_path(j.condition, j.seed, j.fold).exists())
-            epochs = {c.name: total_epochs(c.recipe, tuple(plan.corpora)) for c in plan.conditions}
-            table.append(shown.enter_context(showing(JobTable(dict(totals), dict(done), epochs))))
+            table.append(shown.enter_context(showing(table_of(plan, run))))
 
         run = work(
             resolved,
@@ -172,9 +176,9 @@ def _encoder_of(folder: str, text: str, option: str, *, named: bool) -> str:
 
 
 def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> None:
-    screen.print(
-        f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else "")
-    )
+    from repkit.cli.job_table import started
+
+    screen.print(started(plan, run, resumed, n_done))
     screen.print(f"protocol   {plan.protocol['id']}  {plan.recipe.protocol.name}, {len(plan.folds)} folds")
     first = plan.recipe.labels.views[0]
     counts = Counter(plan.labels.targets(u)[first] for u in plan.utterances)
@@ -189,8 +193,8 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None
     from rich.table import Table
 
     from repkit.runs.executors import default_workers, prepare_process
+    from repkit.workflows.ser_cost import estimate_seconds
     from repkit.workflows.ser_plan import make_plan
-    from repkit.workflows.train_ser import estimate_seconds
 
     prepare_process()
     plan = make_plan(resolved, corpora)

@@ -33,6 +33,7 @@ from repkit.errors import UsageError
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
 from repkit.stage_one.frontends import frames_of
 from repkit.stage_one.gru_decoders import Decoders
+from repkit.stage_one.naming import own_seed, untrained_mark
 from repkit.stage_one.readouts import Layers, pool, sequences, vector_size
 from repkit.stage_one.recurrent import RecurrentStack, reverse_valid
 from repkit.stage_one.waveforms import EncodesWaveforms
@@ -292,7 +293,7 @@ class GruAutoencoderEncoder:
             level: ``"frame"`` is short for the readout ``"sequence"``.
             untrained: take the architecture but random weights drawn from `seed`, as a control.
             init: untrained: ``"paper"`` or ``"torch"``; None for what the run began with.
-            seed: see `untrained`.
+            seed: see `untrained`; None for the run's own. The weights are other than those that its training began with.
             batch_size: utterances at once.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         """
@@ -305,7 +306,7 @@ class GruAutoencoderEncoder:
         level: Literal["utterance", "frame"] = "utterance"
         untrained: bool = False
         init: Literal["paper", "torch"] | None = None
-        seed: int = 0
+        seed: int | None = None
         batch_size: int = 64
         device: str = "auto"
 
@@ -316,6 +317,9 @@ class GruAutoencoderEncoder:
         self.level = "frame" if self.kind == "sequence" else "utterance"
         self.layers: Layers = config.layers or ("last" if self.level == "frame" else "all")
         self._weights = weights_sha256(folder)
+        settings = GruAutoencoderConfig.from_pretrained(folder)
+        run_seed = own_seed(settings.provenance)
+        self.seed = run_seed if config.seed is None else config.seed
         if config.init is not None and not config.untrained:
             raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
         if config.layers is not None and self.kind in ("representation", "states"):
@@ -325,8 +329,8 @@ class GruAutoencoderEncoder:
             )
         if config.untrained:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed)
-                settings = GruAutoencoderConfig.from_pretrained(folder)
+                # not as a training draws them, which would change the controls that have been made before
+                torch.manual_seed(self.seed)
                 settings.init = config.init or settings.init
                 model = GruAutoencoder(settings)
         else:
@@ -342,8 +346,7 @@ class GruAutoencoderEncoder:
         }.get(self.kind) or vector_size(
             sizes, {"pooled": "mean_sd", "sequence": "mean"}.get(self.kind, self.kind), self.layers
         )
-        before = ("untrained-" + (f"seed{config.seed}-" if config.seed else "")) if config.untrained else ""
-        before += f"{config.init}-" if config.init else ""
+        before = untrained_mark(self.seed, run_seed, config.init) if config.untrained else ""
         after = "" if self.kind == "representation" else f"-{self.kind}"
         usual = "last" if self.level == "frame" else "all"
         self.name = before + run_name + after + ("" if self.layers == usual else f"-{self.layers}")
@@ -376,7 +379,7 @@ class GruAutoencoderEncoder:
             "architecture": architecture,
             "frontend": self.model.config.frontend,
             "weights_sha256": None if self.config.untrained else self._weights,
-            "untrained_seed": self.config.seed if self.config.untrained else None,
+            "untrained_seed": self.seed if self.config.untrained else None,
             "corpora": [] if self.config.untrained else heard.get("corpora", []),
             "speakers": [] if self.config.untrained else heard.get("speakers", []),
             "held_out_speakers": [] if self.config.untrained else heard.get("held_out_speakers", []),

@@ -22,6 +22,7 @@ from repkit.errors import UsageError
 from repkit.runs.seeding import derive_seed
 from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
 from repkit.stage_one.frontends import frames_of
+from repkit.stage_one.naming import own_seed, untrained_mark
 from repkit.stage_one.readouts import (
     PARTS,
     Attention,
@@ -237,7 +238,7 @@ class GruEncoderEncoder:
             untrained: take the architecture but random weights drawn from `seed`, as a control; the constants that
                 standardise the frames stay.
             init: untrained: ``"paper"`` or ``"torch"``; None for what the run began with.
-            seed: see `untrained`.
+            seed: see `untrained`; None for the run's own, which gives the weights that its training began with.
             batch_size: utterances at once.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         """
@@ -248,7 +249,7 @@ class GruEncoderEncoder:
         level: Literal["utterance", "frame"] = "utterance"
         untrained: bool = False
         init: Literal["paper", "torch"] | None = None
-        seed: int = 0
+        seed: int | None = None
         batch_size: int = 64
         device: str = "auto"
 
@@ -263,8 +264,10 @@ class GruEncoderEncoder:
             model = GruEncoder.from_pretrained(folder)
         if config.init is not None and not config.untrained:
             raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
+        run_seed = own_seed(model.config.provenance)
+        self.seed = run_seed if config.seed is None else config.seed
         if config.untrained:
-            model = _untrained(model, config.init or model.config.init, config.seed)
+            model = _untrained(model, config.init or model.config.init, self.seed)
         self.model = model.to(pick_device(config.device)).eval()
         self.frame_shift_s = self.model.frontend.frame_shift_s if self.level == "frame" else None
         sizes = model.config.layer_sizes
@@ -273,7 +276,8 @@ class GruEncoderEncoder:
             self.model.pooled(
                 choose([torch.zeros(1, 1, n) for n in sizes], "all"), torch.ones(1).long(), self.kind, self.layers
             )
-        self.name = _name(config, run_name, self.kind, self.layers)
+        before = untrained_mark(self.seed, run_seed, config.init) if config.untrained else ""
+        self.name = before + run_name + _after(self.kind, self.layers)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
@@ -304,7 +308,7 @@ class GruEncoderEncoder:
             "frontend": c.frontend,
             # of untrained weights too: the constants that standardise its frames are in there
             "weights_sha256": self._weights,
-            "untrained_seed": self.config.seed if untrained else None,
+            "untrained_seed": self.seed if untrained else None,
             "constants_from": [corpus["name"] for corpus in heard.get("corpora", [])],
             "corpora": [] if untrained else heard.get("corpora", []),
             "speakers": [] if untrained else heard.get("speakers", []),
@@ -323,13 +327,8 @@ def _untrained(trained: GruEncoder, init: str, seed: int) -> GruEncoder:
     return model
 
 
-def _name(config: GruEncoderEncoder.Config, run_name: str, kind: str, layers: str) -> str:
-    """Return what the store is called: nothing is added for what is usual."""
-    before = ""
-    if config.untrained:
-        before = (
-            "untrained-" + (f"seed{config.seed}-" if config.seed else "") + (f"{config.init}-" if config.init else "")
-        )
-    usual = (kind, layers) == ("mean_sd_delta", "all")
-    after = "" if usual else f"-{kind}" + ("" if layers == ("last" if kind == "sequence" else "all") else f"-{layers}")
-    return before + run_name + after
+def _after(kind: str, layers: str) -> str:
+    """Return what stands behind the run's name in that of its store: nothing where the readout is the usual one."""
+    if (kind, layers) == ("mean_sd_delta", "all"):
+        return ""
+    return f"-{kind}" + ("" if layers == ("last" if kind == "sequence" else "all") else f"-{layers}")

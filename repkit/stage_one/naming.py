@@ -52,3 +52,20 @@ def name_with(encoder: Any, changed: Mapping[str, Any]) -> str:
     parts = encoder.name.split("-")
     untold = [setting_word(key, value) for key, value in changed.items() if key not in told and value not in parts]
     return "-".join([encoder.name, *untold])
+
+
+def own_seed(provenance: Mapping[str, Any] | None) -> int:
+    """Return the seed that a run of stage one was trained with, from the provenance in its model; 0 where it does not say."""
+    settings = (provenance or {}).get("settings") or {}
+    return int(settings.get("seed", 0))
+
+
+def untrained_mark(seed: int, run_seed: int, init: str | None) -> str:
+    """Return what stands before the run's name in that of its untrained control; the run's own seed needs no mark.
+
+    Args:
+        seed: of the random weights.
+        run_seed: of the run.
+        init: initialisation asked for, None for the run's own.
+    """
+    return "untrained-" + (f"seed{seed}-" if seed != run_seed else "") + (f"{init}-" if init else "")

@@ -27,7 +27,8 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         spec: one of
 
             * ``runs/ae-x``: a finished run of ``repkit pretrain-ae`` (or its ``encoder`` or ``encoder-best`` folder);
-            * ``untrained:runs/ae-x``: the same architecture with random weights (options ``seed``, ``init``);
+            * ``untrained:runs/ae-x``: the same architecture with random weights (options ``seed``, by default the run's own, and
+              ``init``);
             * ``statistics:runs/ae-x``: mean and deviation per band of the same spectrogram, no network;
             * ``hf:ORG/NAME`` or ``hf:FOLDER``: a transformers speech encoder;
             * ``NAME:ARGUMENT``: an installed encoder whose class says by ``argument`` which setting that is, such as

@@ -6,22 +6,23 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import repkit
-from repkit.api import Corpus
 from repkit.config import SerRecipe, load_recipe
 from repkit.config.schema import Condition
-from repkit.errors import DataError, RepkitError, UsageError
+from repkit.errors import RepkitError, UsageError
 from repkit.report.gate_page import write_page
 from repkit.runs.atomic import write_json_atomic
 from repkit.runs.directory import locked, read_json
 from repkit.runs.environment import command_line
+from repkit.workflows.asked import Asked
 from repkit.workflows.compare_scores import Predictions, measure
 from repkit.workflows.compare_stores import Entry
-from repkit.workflows.reproduce_runs import find_done, plan_unit, train_unit
+from repkit.workflows.reproduce_runs import plan_unit, train_unit
 from repkit.workflows.ser_plan import SerPlan
 from repkit.workflows.ser_where import Where
+from repkit.workflows.state_file import read_state, rebuild_page
 
 SCHEMA = 1
 PROBE = "probe"
@@ -29,43 +30,33 @@ NORMALISATIONS = ("train", "per_speaker", "per_corpus")
 STATE = "compare.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Asked):
+    """What was asked for, besides what `Asked` says.
 
     Attributes:
         entries: the stores.
-        corpora: by name.
         normalisations: of `NORMALISATIONS`.
         recipe: of stage two, beside the probe; None for the probe alone.
         protocol: of the probe, None for the recipe's own.
         seeds: number of seeds of stage two, None for the recipe's own; the probe draws nothing.
         assignments: ``KEY=VALUE`` laid over the recipe of stage two.
         probe_assignments: the same for the probe.
-        places: how each corpus was given, for commands.
-        corpus_set: settings of corpora as given.
         runs: folder of all runs.
         out: folder of the page.
-        workers: processes, None for one per core.
         where: executor and device of every run.
-        on_bad_audio: stop or skip.
     """
 
     entries: tuple[Entry, ...]
-    corpora: Mapping[str, Corpus]
     normalisations: tuple[str, ...] = ("train", "per_speaker")
     recipe: str | None = None
     protocol: str | None = None
     seeds: int | None = None
     assignments: tuple[str, ...] = ()
     probe_assignments: tuple[str, ...] = ()
-    places: Mapping[str, str] = field(default_factory=dict)
-    corpus_set: tuple[str, ...] = ()
     runs: Path = Path("runs")
     out: Path = Path("compare")
-    workers: int | None = None
     where: Where = field(default_factory=Where)
-    on_bad_audio: Literal["stop", "skip"] = "stop"
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -147,7 +138,7 @@ def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
         plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
     request.out.mkdir(parents=True, exist_ok=True)
     with locked(request.out):
-        known = _known(request.out)
+        known = known_runs(request.out)
         predictions: Predictions = {}
         runs: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
@@ -245,44 +236,18 @@ def joined_name(functionals: Entry, other: Entry) -> str:
     return f"{functionals.name}_and_{other.name}"
 
 
-def finished(request: Request) -> list[tuple[CompareUnit, int, int]]:
-    """Return every run with how many of its conditions are trained already, and how many there are."""
-    known = _known(request.out)
-    found = []
-    for unit in plan_units(request):
-        plan = plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
-        found.append((unit, len(find_done(plan, request.runs, known)), len(plan.conditions)))
-    return found
-
-
 def rebuild(out: Path) -> dict[str, Any]:
     """Write page, table and figure of a folder anew from its compare.json, and return what that holds.
 
     Raises:
         DataError: nothing has been compared there.
     """
-    state = _read(out)
-    if not state:
-        raise DataError(
-            f"{out / STATE}: not there; expected what `repkit compare` writes; start it without --page-only, or give "
-            "another --out"
-        )
-    write_page(out, state, figure=True)
-    return state
+    return rebuild_page(out / STATE, SCHEMA, "compare", write_page)
 
 
-def _read(out: Path) -> dict[str, Any]:
-    path = out / STATE
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = read_json(path)
-    if found.get("schema") != SCHEMA:
-        raise DataError(f"{path}: schema {found.get('schema')}; {SCHEMA} was expected; give another --out")
-    return found
-
-
-def _known(out: Path) -> dict[str, str]:
-    return dict(_read(out).get("known", {}))
+def known_runs(out: Path) -> dict[str, str]:
+    """Return which run came of which plan in earlier comparisons of the folder, as `find_done` takes it."""
+    return dict(read_state(out / STATE, SCHEMA).get("known", {}))
 
 
 def _head(request: Request) -> dict[str, Any]:
@@ -344,8 +309,7 @@ def command_of(unit: CompareUnit, request: Request) -> str:
     """Return a train-ser command that gives the numbers of a run."""
     recipe = unit.resolved
     words = ["repkit", "train-ser", "--recipe", unit.recipe]
-    words += [w for name in unit.corpora for w in ("--corpus", request.places.get(name, f"{name}=PATH"))]
-    words += [w for text in request.corpus_set if text.split(".")[0] in unit.corpora for w in ("--corpus-set", text)]
+    words += request.corpus_words(unit.corpora)
     words += [w for c in recipe.conditions for w in ("--embeddings", f"{c.name}={'+'.join(c.folders)}")]
     settings = list(request.probe_assignments if unit.recipe == PROBE else request.assignments)
     settings += ["vector.standardise=true", f"vector.by={unit.normalisation}"]
@@ -355,8 +319,7 @@ def command_of(unit: CompareUnit, request: Request) -> str:
     elif request.protocol is not None:
         settings += [f'protocol={{name = "{request.protocol}", dev = "none"}}']
     words += [w for text in settings for w in ("--set", text)]
-    words += ["--on-bad-audio", "skip"] if request.on_bad_audio == "skip" else []
-    return shlex.join(words)
+    return shlex.join([*words, *request.audio_words()])
 
 
-__all__ = ["CompareUnit", "Request", "Watch", "compare", "finished", "head_recipe", "plan_units", "rebuild"]
+__all__ = ["CompareUnit", "Request", "Watch", "compare", "head_recipe", "known_runs", "plan_units", "rebuild"]

@@ -8,24 +8,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from repkit.api import Corpus
 from repkit.config.locate import find_recipe
 from repkit.errors import RepkitError, UsageError, did_you_mean
 from repkit.papers import Cell, PaperFile, all_cells
+from repkit.workflows.asked import Asked
 from repkit.workflows.ser_where import Where
 
 State = Literal["ready", "not chosen", "missing", "published"]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Asked):
+    """What was asked for, besides what `Asked` says.
 
     Attributes:
         paper: whose tables.
-        corpora: given, by name.
-        places: how each was given (``emodb=PATH``), for commands.
-        corpus_set: settings of corpora as given.
         only: patterns ``SYSTEM[/CORPUS]``; empty: all.
         tables: ids of tables; empty: all.
         seeds: number of seeds, None for the recipes' own.
@@ -35,15 +32,10 @@ class Request:
         runs: folder of all runs.
         embeddings: folder of all embeddings.
         out: folder of the tables.
-        workers: processes, None for one per core.
         where: executor and device of every run.
-        on_bad_audio: stop or skip.
     """
 
     paper: PaperFile
-    corpora: Mapping[str, Corpus]
-    places: Mapping[str, str] = field(default_factory=dict)
-    corpus_set: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     seeds: int | None = None
@@ -53,9 +45,7 @@ class Request:
     runs: Path = Path("runs")
     embeddings: Path = Path("embeddings")
     out: Path = Path("reproduce")
-    workers: int | None = None
     where: Where = field(default_factory=Where)
-    on_bad_audio: Literal["stop", "skip"] = "stop"
 
 
 @dataclass(frozen=True, slots=True)

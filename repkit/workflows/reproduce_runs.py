@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
@@ -14,8 +14,11 @@ from repkit.errors import RecipeError, RepkitError, did_you_mean
 from repkit.papers import StageOne
 from repkit.runs.directory import canonical_hash, read_json
 from repkit.workflows.reproduce_cells import PlannedCell, Request, Unit
-from repkit.workflows.ser_conditions import capabilities_of
+from repkit.workflows.ser_conditions import StoreFinder
 from repkit.workflows.ser_plan import SerPlan, make_plan
+
+if TYPE_CHECKING:
+    from repkit.stage_one.settings import PretrainConfig
 
 BASELINE = "BL"
 _NOT_TRAINING = {"conditions", "corpora", "description", "reference", "baseline", "paper", "paper_table"}
@@ -128,25 +131,40 @@ def make_vectors(
     return folders, failed
 
 
-def _pretrain(stage: StageOne, heard: str, request: Request, watch: Watch) -> Path:
-    """Train the autoencoder of a system and return its run."""
+def stage_run(stage: StageOne, heard: str, request: Request) -> tuple[Path, PretrainConfig]:
+    """Return where the autoencoder of a system is trained, and its settings.
+
+    Args:
+        stage: recipe and settings.
+        heard: name of the unlabelled corpus.
+        request: with the folder of all runs.
+
+    Raises:
+        RecipeError: the recipe does not validate.
+    """
     from repkit.stage_one.settings import settings_of
-    from repkit.workflows.pretrain_ae import pretrain_ae
 
     settings = [*stage.set, *request.pretrain_assignments]
     recipe = load_recipe(PretrainRecipe, stage.recipe, settings)
     # other settings need another folder: a run of pretrain-ae refuses to go on under new ones
     mark = f"-{canonical_hash(settings)[:8]}" if settings else ""
     out = request.runs / f"{recipe.name}-{heard}{mark}"
-    config = settings_of(recipe)
+    return out, settings_of(recipe)
+
+
+def _pretrain(stage: StageOne, heard: str, request: Request, watch: Watch) -> Path:
+    """Train the autoencoder of a system and return its run."""
+    from repkit.workflows.pretrain_ae import pretrain_ae
+
+    out, config = stage_run(stage, heard, request)
     pretrain_ae([request.corpora[heard]], out, config, on_bad_audio=request.on_bad_audio, progress=watch.progress)
     return out
 
 
-def plan_unit(recipe: SerRecipe, unit: Unit, request: Request) -> SerPlan:
-    """Return the plan of a run."""
+def plan_unit(recipe: SerRecipe, unit: Unit, request: Request, find: StoreFinder | None = None) -> SerPlan:
+    """Return the plan of a run; `find` finds its stores, None where they are."""
     corpora = {name: request.corpora[name] for name in (*unit.corpora, *unit.hold_out)}
-    return make_plan(recipe, corpora, skip_bad_audio=request.on_bad_audio == "skip")
+    return make_plan(recipe, corpora, skip_bad_audio=request.on_bad_audio == "skip", find=find)
 
 
 def find_done(plan: SerPlan, runs: Path, known: Mapping[str, str]) -> dict[str, Path]:
@@ -246,78 +264,12 @@ def train_unit(
     return done, failed
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a run would cost.
-
-    Attributes:
-        n_jobs: trainings; None where the vectors that would tell are not made yet.
-        hours: on this machine, None for models that are fitted in one go.
-        done: whether all of it is there already, as far as can be told without the vectors.
-    """
-
-    n_jobs: int | None
-    hours: float | None
-    done: bool
-
-
-def expected(
-    unit: Unit,
-    cells: Sequence[PlannedCell],
-    request: Request,
-    known: Mapping[str, str],
-    rates: dict[tuple[str, ...], float],
-) -> Expected:
-    """Return what a run would cost, without encoding or training anything.
-
-    Conditions that read vectors are counted like the baseline; stage one and the encoding are not counted.
-
-    Args:
-        unit: the run.
-        cells: that it gives.
-        request: with corpora.
-        known: see `find_done`.
-        rates: seconds per utterance of a fold's train part, by recipe and conditions; filled here, so that the same training
-            is not timed again for every corpus.
-
-    Raises:
-        RepkitError: the run cannot be planned.
-    """
-    from repkit.runs.executors import default_workers
-    from repkit.workflows.train_ser import estimate_seconds
-
-    recipe = unit_recipe(unit, cells, request, {})
-    if "estimator" in capabilities_of(recipe):
-        return Expected(None, None, False)
-    n_vectors = len({one.cell.system.condition for one in cells if reads_vectors(one)})
-    n_bare = len(recipe.conditions) + recipe.baseline
-    plan = plan_unit(recipe if n_bare else recipe.model_copy(update={"baseline": True}), unit, request)
-    factor = (n_bare + n_vectors) / len(plan.conditions)
-    n_jobs = round(len(plan.jobs) * factor)
-    if not n_vectors and len(find_done(plan, request.runs, known)) == len(plan.conditions):
-        return Expected(n_jobs, 0.0, True)
-    n_utterances = sum(len(fold.train) for fold in plan.folds) * len(recipe.seeds)
-    phases = [table for condition in plan.conditions for _, table in condition.recipe.resolved_phases()]
-    fixed = (
-        [str(n_utterances)] if any(table.steps_per_epoch for table in phases) else []
-    )  # then their number counts for nothing
-    key = (unit.recipe, *unit.set, *(condition.name for condition in plan.conditions), *fixed)
-    if key not in rates:
-        rates[key] = estimate_seconds(plan, 1) / n_utterances
-    workers = request.workers or default_workers(n_jobs)
-    return Expected(n_jobs, rates[key] * n_utterances * factor / min(workers, n_jobs) / 3600, False)
-
-
 def command_of(unit: Unit, recipe: SerRecipe, request: Request) -> str:
     """Return a train-ser command that gives the run's numbers, with the recipe's other conditions if it has any."""
     words = ["repkit", "train-ser", "--recipe", unit.recipe]
-    for option, names in (("--corpus", unit.corpora), ("--hold-out", unit.hold_out)):
-        words += [word for name in names for word in (option, request.places.get(name, f"{name}=PATH"))]
-    names = (*unit.corpora, *unit.hold_out)
-    words += [w for text in request.corpus_set if text.split(".")[0] in names for w in ("--corpus-set", text)]
+    words += request.corpus_words(unit.corpora, unit.hold_out)
     for condition in recipe.conditions:
         words += ["--embeddings", f"{condition.name}={'+'.join(condition.folders)}"] if condition.folders else []
     seeds = [f"seeds={list(recipe.seeds)}"] if request.seeds is not None else []
     words += [word for text in (*unit.set, *request.assignments, *seeds) for word in ("--set", text)]
-    words += ["--on-bad-audio", "skip"] if request.on_bad_audio == "skip" else []
-    return shlex.join(words)
+    return shlex.join([*words, *request.audio_words()])

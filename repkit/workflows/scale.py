@@ -9,11 +9,10 @@ from typing import Any
 
 import repkit
 from repkit.config.schema import Condition
-from repkit.errors import DataError
 from repkit.features.extract import cached_frames
 from repkit.report.scale_page import write_page
 from repkit.runs.atomic import write_json_atomic
-from repkit.runs.directory import cache_root, locked, read_json
+from repkit.runs.directory import cache_root, locked
 from repkit.runs.environment import command_line
 from repkit.runs.executors import Event, default_workers, processes
 from repkit.stage_one.frontends import build_frontend
@@ -25,23 +24,23 @@ from repkit.workflows.compare import Request as CompareRequest
 from repkit.workflows.compare import Watch as CompareWatch
 from repkit.workflows.compare_stores import read_entries
 from repkit.workflows.embed import embed
+from repkit.workflows.made import fingerprints_of, is_embedded
 from repkit.workflows.scale_cells import (
+    SCHEMA,
     STATE,
     Cell,
     Request,
     choose,
     configs_of,
-    fingerprints_of,
     frames_settings,
     hours_held,
     identities_of,
-    is_embedded,
     results_of,
 )
 from repkit.workflows.scale_points import points_of
 from repkit.workflows.scale_work import CellContext, make_controls, train_cell
+from repkit.workflows.state_file import read_state, rebuild_page
 
-SCHEMA = 1
 FUNCTIONALS = "functionals"
 
 
@@ -111,7 +110,7 @@ class _Book:
 
     def __init__(self, request: Request, configs: Mapping[Cell, PretrainConfig], chosen: set[Cell]) -> None:
         self.request, self.configs = request, configs
-        earlier = read_state(request.out)
+        earlier = read_state(request.out / STATE, SCHEMA)
         before = {record["id"]: record for record in earlier.get("cells", ())}
         self.records = {cell: blank_record(cell) for cell in configs}
         self.state: dict[str, Any] = {
@@ -292,7 +291,7 @@ def _compare(book: _Book, functionals: str, watch: Watch) -> None:
         corpora=request.corpora,
         probe_assignments=request.probe_assignments,
         places=request.places,
-        corpus_set=tuple(text for text in request.corpus_set if text.split(".")[0] in request.corpora),
+        corpus_set=request.settings_of(list(request.corpora)),
         runs=request.out / "runs",
         out=request.out / "compare",
         workers=request.workers,
@@ -305,35 +304,13 @@ def _compare(book: _Book, functionals: str, watch: Watch) -> None:
     book.save(figure=True)
 
 
-def read_state(out: Path) -> dict[str, Any]:
-    """Return what scale.json of a folder holds, empty where there is none.
-
-    Raises:
-        DataError: written by another version.
-    """
-    path = out / STATE
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = read_json(path)
-    if found.get("schema") != SCHEMA:
-        raise DataError(f"{path}: schema {found.get('schema')}; {SCHEMA} was expected; give another --out")
-    return found
-
-
 def rebuild(out: Path) -> dict[str, Any]:
     """Write page, table and figure of a folder anew from its scale.json, and return what that holds.
 
     Raises:
         DataError: nothing has been trained there.
     """
-    state = read_state(out)
-    if not state:
-        raise DataError(
-            f"{out / STATE}: not there; expected what `repkit scale` writes; start it without --page-only, or give another "
-            "--out"
-        )
-    write_page(out, state, figure=True)
-    return state
+    return rebuild_page(out / STATE, SCHEMA, "scale", write_page)
 
 
-__all__ = ["Request", "Watch", "lacking", "read_state", "rebuild", "scale"]
+__all__ = ["Request", "Watch", "lacking", "rebuild", "scale"]

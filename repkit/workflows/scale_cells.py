@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from repkit.api import Corpus
-from repkit.errors import StoreError, UsageError, did_you_mean
+from repkit.errors import UsageError, did_you_mean
 from repkit.features.extract import frames_spec
 from repkit.runs.directory import canonical_hash
 from repkit.runs.executors import Executor
@@ -20,11 +20,12 @@ from repkit.stage_one.hours import choose_speech, seconds_of
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
 from repkit.stage_one.settings import PretrainConfig
-from repkit.store import open_store
-from repkit.store.manifest import MANIFEST
+from repkit.workflows.asked import Asked
 from repkit.workflows.scale_recipe import Curve, ScaleRecipe
 
 STATE = "scale.json"
+SCHEMA = 1
+"""Of that file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +53,25 @@ class Cell:
         return f"{self.curve}/{self.hours:g}/{self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Asked):
+    """What was asked for, besides what `Asked` says; its corpora are those that the gate is asked on.
 
     Attributes:
         plan: the recipe.
         heard: corpora that stage one hears, by name.
-        corpora: labelled ones that the gate is asked on, by name.
         only: patterns ``CURVE[/HOURS[/SEED]]``; empty: all.
         probe_assignments: ``KEY=VALUE`` laid over the recipe of the probe.
-        places: how each labelled corpus was given, for commands.
-        corpus_set: settings of corpora as given.
         out: folder of everything.
-        workers: processes; None for one per core, and one training at a time on a GPU.
-        executor: where to train instead, such as dask.
-        on_bad_audio: stop or skip.
+        executor: where to train instead of in processes, such as dask; on a GPU one training at a time is the default.
     """
 
     plan: ScaleRecipe
     heard: Mapping[str, Corpus]
-    corpora: Mapping[str, Corpus]
     only: tuple[str, ...] = ()
     probe_assignments: tuple[str, ...] = ()
-    places: Mapping[str, str] = field(default_factory=dict)
-    corpus_set: tuple[str, ...] = ()
     out: Path = Path("scale")
-    workers: int | None = None
     executor: Executor | None = None
-    on_bad_audio: Literal["stop", "skip"] = "stop"
 
     @property
     def encoders(self) -> Path:
@@ -174,30 +165,6 @@ def results_of(request: Request, cell: Cell, identity: Mapping[str, Any]) -> dic
     return finished_results(request.encoders / cell.name, dict(identity))
 
 
-def is_embedded(folder: Path, fingerprints: Mapping[str, str]) -> bool:
-    """Tell whether a folder has finished stores of all corpora as they are now.
-
-    Args:
-        folder: of one encoder.
-        fingerprints: of the corpora, by name.
-    """
-    for name, fingerprint in fingerprints.items():
-        if not (folder / name / MANIFEST).exists():
-            return False
-        try:
-            spec = open_store(folder / name).spec
-        except StoreError:
-            return False  # made again, which says what is wrong
-        if spec.corpus_fingerprint != fingerprint:
-            return False
-    return True
-
-
-def fingerprints_of(corpora: Mapping[str, Corpus]) -> dict[str, str]:
-    """Return the fingerprint of each corpus by name."""
-    return {name: corpus.fingerprint() for name, corpus in corpora.items()}
-
-
 def hours_held(config: PretrainConfig, stores: Sequence[Any], request: Request) -> float:
     """Return the hours of speech that a training could hear at most: what has frames and is not held out."""
     seconds = seconds_of(stores)
@@ -218,10 +185,8 @@ __all__ = [
     "choose",
     "configs_of",
     "curve_of",
-    "fingerprints_of",
     "frames_settings",
     "hours_held",
     "identities_of",
-    "is_embedded",
     "results_of",
 ]

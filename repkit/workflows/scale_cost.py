@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from repkit.audio.lengths import file_seconds
 from repkit.errors import RepkitError
-from repkit.features.extract import frames_spec
-from repkit.runs.directory import cache_root
-from repkit.runs.seeding import generator
+from repkit.stage_one.cost import seconds_per_update
 from repkit.stage_one.frontends import build_frontend
-from repkit.stage_one.learners import make_learner
 from repkit.stage_one.settings import PretrainConfig
-from repkit.stage_one.update import build_optimizer, pick_precision
-from repkit.store import open_store
-from repkit.store.manifest import MANIFEST
-from repkit.workflows.scale import lacking, read_state
+from repkit.workflows.made import fingerprints_of, is_embedded, made_frames
+from repkit.workflows.scale import lacking
 from repkit.workflows.scale_cells import (
+    SCHEMA,
+    STATE,
     Cell,
     Request,
     choose,
     configs_of,
-    fingerprints_of,
     frames_settings,
     hours_held,
     identities_of,
-    is_embedded,
     results_of,
 )
+from repkit.workflows.state_file import read_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +58,7 @@ def plan_cells(request: Request) -> tuple[list[Planned], list[str]]:
     """
     configs = configs_of(request.plan)
     chosen = choose(list(configs), request.only)
-    before = {record["id"]: record for record in read_state(request.out).get("cells", ())}
+    before = {record["id"]: record for record in read_state(request.out / STATE, SCHEMA).get("cells", ())}
     notes: dict[str, None] = {}
     held: dict[tuple[Any, ...], float | None] = {}
     rates: dict[str, tuple[float, str]] = {}
@@ -107,14 +97,8 @@ def plan_cells(request: Request) -> tuple[list[Planned], list[str]]:
 def _held(config: PretrainConfig, request: Request) -> tuple[float | None, str]:
     """Return the hours that a training could hear at most, None where that is not known, and what to say of it."""
     frontend = build_frontend(**config.frontend_table())
-    stores = []
-    for name, corpus in request.heard.items():
-        spec = frames_spec(corpus, frontend, **frames_settings(config))
-        path = cache_root() / "frames" / f"{name}-{spec.fingerprint[:16]}"
-        if not (path / MANIFEST).exists():
-            break
-        stores.append(open_store(path, spec))
-    else:
+    stores = [made_frames(corpus, frontend, **frames_settings(config)) for corpus in request.heard.values()]
+    if all(store is not None for store in stores):
         return hours_held(config, stores, request), ""
     lengths = file_hours(request)
     if lengths is None:
@@ -126,73 +110,10 @@ def _held(config: PretrainConfig, request: Request) -> tuple[float | None, str]:
 
 def file_hours(request: Request) -> float | None:
     """Return the hours of all files that stage one would hear, from their headers; None where there are no plain files."""
-    import soundfile
-
-    seconds = 0.0
-    for corpus in request.heard.values():
-        for one in corpus.utterances():
-            if one.audio.path is None:
-                return None
-            try:
-                end = one.audio.end_s or soundfile.info(str(one.audio.path)).duration
-            except (OSError, RuntimeError):
-                continue  # bad files are told when the frames are made
-            seconds += end - one.audio.start_s
-    return seconds / 3600
+    found = [file_seconds(corpus) for corpus in request.heard.values()]
+    if any(lengths is None for lengths in found):
+        return None
+    return sum(sum(lengths.seconds) for lengths in found if lengths) / 3600
 
 
-class _RandomPieces:
-    """Pieces of noise of the longest length, as `repkit.stage_one.learners.Learner.calibrate` reads them."""
-
-    def __init__(self, n: int, n_frames: int, n_bands: int, device: torch.device) -> None:
-        self.frames = torch.randn(n, n_frames, n_bands, generator=generator(0, "cost")).to(device)
-
-    def in_order(self, batch_size: int) -> list[list[np.ndarray]]:
-        return [[np.arange(len(self.frames))]]
-
-    def batch(self, indices: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
-        return self.frames, torch.full((len(self.frames),), self.frames.shape[1], device=self.frames.device)
-
-
-def seconds_per_update(config: PretrainConfig, n: int = 4) -> float:
-    """Return the seconds of an update on this machine: the median of some on random frames of the longest pieces.
-
-    Reading and measuring are not in it. On a CPU it takes as many threads as torch does here.
-
-    Args:
-        config: settings.
-        n: updates that are timed, after one that is not.
-    """
-    from accelerate import Accelerator
-
-    torch.set_flush_denormal(True)
-    accelerator = Accelerator(cpu=config.on_cpu(), mixed_precision="no")
-    device = accelerator.device
-    frontend = build_frontend(**config.frontend_table())
-    n_frames = max(1, frontend.n_frames(round(config.chunk_s * frontend.sample_rate)))
-    pieces = _RandomPieces(config.batch_size, n_frames, frontend.n_bands, device)
-    with torch.random.fork_rng():
-        learner = make_learner(config, frontend, {})
-        module = learner.module.to(device)
-        learner.calibrate(pieces, config.batch_size, device)  # type: ignore[arg-type]
-        module.train()
-        optimizer = build_optimizer(module.parameters(), config.learning_rate, device)
-        settings: Mapping[str, Any] = {
-            "precision": pick_precision(config.precision, device),
-            "share": 1.0,
-            "progress": 0.5,
-        }
-        times = []
-        for number in range(n + 1):
-            began = time.perf_counter()
-            frames, lengths = pieces.batch([], device)
-            # the loss that it returns has been read, so that the device is done with it
-            learner.update(
-                accelerator, module, optimizer, frames, lengths,
-                draw=lambda purpose, number=number: generator(0, purpose, number), **settings,
-            )  # fmt: skip
-            times.append(time.perf_counter() - began)
-    return median(times[1:])
-
-
-__all__ = ["Planned", "file_hours", "plan_cells", "seconds_per_update"]
+__all__ = ["Planned", "file_hours", "plan_cells"]

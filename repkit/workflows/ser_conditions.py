@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from repkit.plugins.load import validation_lines
 from repkit.runs.directory import canonical_hash
 from repkit.store import Store, open_store
 from repkit.workflows.ser_joined import JoinedStore
+
+StoreFinder = Callable[[str, str, Mapping[str, str]], Mapping[str, Any]]
+"""From a folder of embeddings, the name of a condition and the fingerprint of every corpus to the store of each corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +152,15 @@ def capabilities_of(recipe: SerRecipe) -> frozenset[str]:
     return frozenset(getattr(model_class, "capabilities", ()))
 
 
-def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[ResolvedCondition]:
+def resolve_conditions(
+    recipe: SerRecipe, corpora: Mapping[str, str], find: StoreFinder | None = None
+) -> list[ResolvedCondition]:
     """Open the stores of every condition.
 
     Args:
         recipe: resolved.
         corpora: name to fingerprint.
+        find: finds the stores; None for `open_stores`.
 
     Raises:
         DataError: a store is missing, damaged, made of another corpus or by another encoder than its siblings.
@@ -164,7 +170,7 @@ def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[Re
         _check_has_vectors("BL", recipe)
     resolved = [ResolvedCondition("BL", "none", {}, recipe)] if recipe.baseline else []
     for condition in recipe.conditions:
-        resolved.append(_resolve(condition, corpora, recipe))
+        resolved.append(_resolve(condition, corpora, recipe, find or open_stores))
     if not resolved:
         raise UsageError("recipe: no condition to train; set baseline = true or give --embeddings")
     names = [condition.name for condition in resolved]
@@ -176,12 +182,14 @@ def resolve_conditions(recipe: SerRecipe, corpora: Mapping[str, str]) -> list[Re
     return resolved
 
 
-def _resolve(condition: Condition, corpora: Mapping[str, str], whole: SerRecipe) -> ResolvedCondition:
+def _resolve(
+    condition: Condition, corpora: Mapping[str, str], whole: SerRecipe, find: StoreFinder
+) -> ResolvedCondition:
     recipe = _recipe_of(whole, condition)
     if condition.embeddings is None:
         _check_has_vectors(condition.name, recipe)
         return ResolvedCondition(condition.name, "none", {}, recipe)
-    parts = [_open(folder, condition.name, corpora) for folder in condition.folders]
+    parts = [find(folder, condition.name, corpora) for folder in condition.folders]
     stores: Mapping[str, Store | JoinedStore] = parts[0]
     if len(parts) > 1:
         _check_joined(condition, parts, recipe)
@@ -212,8 +220,12 @@ def _resolve(condition: Condition, corpora: Mapping[str, str], whole: SerRecipe)
     return ResolvedCondition(condition.name, fusion, stores, recipe)
 
 
-def _open(folder: str, condition: str, corpora: Mapping[str, str]) -> dict[str, Store]:
-    """Return the store of every corpus below a folder of embeddings, all made by one encoder."""
+def open_stores(folder: str, condition: str, corpora: Mapping[str, str]) -> dict[str, Store]:
+    """Return the store of every corpus below a folder of embeddings, all made by one encoder.
+
+    Raises:
+        DataError: a store is missing, damaged, made of another corpus or by another encoder than its siblings.
+    """
     stores = {name: open_store(find_store(Path(folder), name)) for name in corpora}
     for name, fingerprint in corpora.items():
         _check_corpus(stores[name], fingerprint)

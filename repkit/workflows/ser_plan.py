@@ -14,7 +14,13 @@ from repkit.errors import DataError, RecipeError
 from repkit.evaluation.audit import audit_folds
 from repkit.plugins import build_config, load
 from repkit.runs.directory import canonical_hash
-from repkit.workflows.ser_conditions import ResolvedCondition, capabilities_of, check_components, resolve_conditions
+from repkit.workflows.ser_conditions import (
+    ResolvedCondition,
+    StoreFinder,
+    capabilities_of,
+    check_components,
+    resolve_conditions,
+)
 from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
 
 _NO_RESULT = ("corpora", "conditions", "description", "paper", "paper_table")
@@ -75,13 +81,16 @@ class SerPlan:
         return canonical_hash({"recipe": recipe, "protocol": self.protocol["id"], "conditions": conditions})
 
 
-def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: bool = False) -> SerPlan:
+def make_plan(
+    recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: bool = False, find: StoreFinder | None = None
+) -> SerPlan:
     """Decide everything; reads labels and stores, decodes no audio.
 
     Args:
         recipe: resolved.
         corpora: by name.
         skip_bad_audio: leave out the utterances whose audio `repkit embed` left out, instead of missing them.
+        find: see `repkit.workflows.ser_conditions.resolve_conditions`.
 
     Raises:
         RecipeError: a component's settings do not validate.
@@ -93,7 +102,7 @@ def make_plan(recipe: SerRecipe, corpora: dict[str, Corpus], *, skip_bad_audio: 
     if not everything:
         raise DataError("corpora: no utterances; give at least one --corpus NAME=PATH")
     fingerprints = {name: corpus.fingerprint() for name, corpus in corpora.items()}
-    conditions = resolve_conditions(recipe, fingerprints)
+    conditions = resolve_conditions(recipe, fingerprints, find)
     left_out: dict[str, str] = {}
     if skip_bad_audio:
         listed = {u.id for u in everything}

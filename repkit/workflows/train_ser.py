@@ -9,31 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from repkit.api import Corpus, LabelledVectors, TaskSpec
+from repkit.api import Corpus
 from repkit.config.schema import SerRecipe
 from repkit.errors import DataError
-from repkit.plugins import build_config, load
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
 from repkit.runs.executors import Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
-from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS, Choice
+from repkit.training.estimators import Choice
 from repkit.workflows.ser_batched import AT_ONCE, run_batched
-from repkit.workflows.ser_conditions import ResolvedCondition
-from repkit.workflows.ser_context import SerContext, is_estimator, prepare_fold
+from repkit.workflows.ser_context import SerContext
 from repkit.workflows.ser_data import (
     attributes,
     build_frontend,
     corpus_classes,
     crop_frames,
-    cut_segments,
     frame_stores,
     load_data,
     load_embeddings,
@@ -42,7 +38,6 @@ from repkit.workflows.ser_data import (
 )
 from repkit.workflows.ser_jobs import choose_settings, run_job
 from repkit.workflows.ser_joined import block_weights
-from repkit.workflows.ser_models import build_model, task_of
 from repkit.workflows.ser_plan import SerJob, SerPlan, audit_plan, make_plan
 from repkit.workflows.ser_where import Where
 
@@ -292,86 +287,3 @@ def _write_utterances(path: Path, plan: SerPlan, data: TrainingData) -> None:
         rows.append(row)
     with atomic_write(path) as temporary:
         pd.DataFrame(rows).to_parquet(temporary)
-
-
-def estimate_seconds(plan: SerPlan, workers: int) -> float:
-    """Return the expected wall time of all jobs, from a few timed steps of random frames of the corpora's usual length.
-
-    An upper bound where recipes stop early.
-
-    Raises:
-        DataError: a corpus without utterances.
-    """
-    if not plan.utterances:
-        raise DataError("no utterances to train on")
-    recipe, frontend = plan.recipe, build_frontend(plan)
-    seconds = min(recipe.max_duration_s or 4.0, 3.5)  # acted utterances last two to four seconds
-    length = max(1, frontend.n_frames(int(seconds * frontend.sample_rate)))
-    total = 0.0
-    for condition in plan.conditions:
-        if is_estimator(condition.recipe):
-            total += _fit_seconds(plan, condition)
-            continue
-        most = max(table.batch_size for _, table in condition.recipe.resolved_phases())
-        step_s, per_utterance = _time_step(plan, condition, length, 2 * most, frontend.n_bands)
-        for _, table in condition.recipe.resolved_phases():
-            sizes = [len(fold.train) for fold in plan.folds]
-            batches = [table.steps_per_epoch or -(-n * per_utterance // table.batch_size) for n in sizes]
-            if table.sampler == "round_robin" and table.steps_per_epoch:
-                batches = [n * len(plan.corpora) for n in batches]
-            epochs = table.epochs * len(table.learning_rate_steps)
-            total += step_s * table.batch_size / most * sum(batches) * epochs * len(recipe.seeds)
-    return total / workers
-
-
-def _fit_seconds(plan: SerPlan, condition: ResolvedCondition) -> float:
-    """Return the seconds of all fits of an estimator, from one fit on random vectors of the corpora's size."""
-    labels, utterances = plan.recipe.labels, {u.id: u for u in plan.utterances}
-    known = max((fold.train + fold.dev for fold in plan.folds), key=len)
-    speakers = tuple(utterances[i].speaker for i in known)
-    views = {view: plan.labels.classes[view] for view in labels.views}
-    model_class = load("repkit.models", condition.recipe.model.name)
-    config = build_config(model_class, condition.recipe.model.settings, "model")
-    model = model_class(config, TaskSpec(views=views, n_bands=1, vector_dim=condition.dim))
-    candidates = model.candidates()
-    view, classes = next(iter(views.items()))
-    target = torch.arange(len(known)) % len(classes)
-    some = LabelledVectors(torch.randn(len(known), condition.dim), target, len(classes), speakers)
-    begun = time.perf_counter()
-    model.fit(view, some, candidates[len(candidates) // 2], 0)
-    n_speakers = len(set(speakers))
-    inner = {"nested": n_speakers if n_speakers <= MOST_SPEAKERS else INNER_GROUPS}
-    n_choices = len(candidates) * inner.get(condition.recipe.training.select_by, 1) if len(candidates) > 1 else 0
-    fits = len(views) * len(plan.folds) * (n_choices + 1) * len(plan.recipe.seeds)
-    return (time.perf_counter() - begun) * fits
-
-
-def _time_step(plan: SerPlan, condition: ResolvedCondition, length: int, n: int, n_bands: int) -> tuple[float, int]:
-    """Return the seconds of one training step of n / 2 items, and the items that an utterance is cut into."""
-    frames = RaggedTensor(torch.randn(n * length, n_bands), torch.arange(n + 1) * length)
-    labels = plan.recipe.labels
-    targets = {v: torch.randint(0, len(plan.labels.classes[v]), (n,)) for v in (*labels.views, *labels.auxiliary)}
-    data = TrainingData([str(i) for i in range(n)], frames, targets, corpora=torch.zeros(n, dtype=torch.int64))
-    data.segments = cut_segments(plan, frames.lengths)
-    per_utterance = 1 if data.segments is None else len(data.segments.utterance) // n
-    vectors = {condition.name: torch.randn(n, condition.dim)} if condition.fusion == "late" else {}
-    states = {}
-    if condition.fusion == "early":
-        states[condition.name] = RaggedTensor(torch.randn(n * 100, condition.dim), torch.arange(n + 1) * 100)
-    context = make_context(Path(), plan, data, vectors, states)
-    fold_data = prepare_fold(context, condition.name, torch.arange(n))
-    model = build_model(context, SerJob(condition.name, 0, "estimate"), task_of(context, condition.name))
-    optimiser = torch.optim.Adam(model.parameters())
-    phase, table = condition.recipe.resolved_phases()[0]
-    route = phase.views[0] if phase.route == "view" else None
-    crop = None if table.crop_s is None else context.crops[table.crop_s]
-    times = []
-    for step in range(4):
-        begun = time.perf_counter()
-        outputs = model(fold_data.batch(torch.arange(n // 2) + step % 2, crop=crop, route=route))
-        loss = sum(logits.square().mean() for logits in outputs.logits.values())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times)), per_utterance

@@ -11,8 +11,13 @@ from cli_helpers import RECIPE, cli, ok, speech, write_corpus
 import repkit.workflows.train_ser
 from repkit.api import Utterance
 from repkit.audio.open import open_corpus
+from repkit.config.schema import Condition
 from repkit.runs.directory import read_json
 from repkit.store import StoreSpec, StoreWriter
+from repkit.workflows.compare import Request
+from repkit.workflows.compare_cost import plan_runs
+from repkit.workflows.compare_stores import read_entries
+from repkit.workflows.ser_cost import Cost
 
 GRU = {"encoder": "gru_autoencoder", "readout": "pooled", "architecture": {"hidden_size": 4}, "frontend": {"bands": 8}}
 QUICK = ("--workers", 1, "--probe-set", "model.c=[0.05]")
@@ -134,7 +139,9 @@ def test_a_trained_encoder_that_knows_more_passes_and_everything_is_written(plac
     assert again.out == done.out
     assert not trained
     plan = ok("compare", *some, place / "emb/useless", *corpora(place, "one"), *QUICK, "--dry-run")
-    assert plan.out.splitlines()[-1].split()[-2:] == ["9", "7"]
+    *_, last, total = plan.out.splitlines()
+    assert last.split()[-3:-1] == ["9", "7"]
+    assert "2 runs, 4 conditions to train; expected 0.0" in total
     more = ok("compare", *some, place / "emb/useless", *corpora(place, "one"), *QUICK, "--out", "more")
     assert trained == [["useless", "functionals_and_useless"]] * 2
     assert "PASSED  ae, probe" in more.out
@@ -143,6 +150,26 @@ def test_a_trained_encoder_that_knows_more_passes_and_everything_is_written(plac
     (here / "compare/compare.md").unlink()
     ok("compare", "--page-only")
     assert (here / "compare/compare.md").read_text() == page
+
+
+def test_conditions_that_are_alike_are_tried_once(place, here):
+    tried = []
+
+    def try_out(plan, condition):
+        tried.append((condition.name, list(plan.corpora)))
+        return Cost(36.0, 18.0)
+
+    names = ("functionals", "untrained-ae", "ae-s0", "ae-s1")
+    given = {name: open_corpus(name, str(place / name)) for name in ("one", "two")}
+    entries = read_entries([Condition(name=n, embeddings=str(place / "emb" / n)) for n in names], list(given))
+    quick = ("protocol.n_groups=2", "protocol.max_speakers=2")
+    runs = plan_runs(Request(entries=tuple(entries), corpora=given, probe_assignments=quick, workers=4), try_out)
+    # four stores alone and three joined on two corpora under two normalisations, each 18 s, and 36 s by four processes
+    assert [one.hours for one in runs] == [pytest.approx(7 * (18 + 36 / 4) / 3600)] * 4
+    # by their width: of the functionals, of the encoders, of both
+    firsts = ("functionals", "untrained-ae", "functionals_and_untrained-ae")
+    assert tried == [(name, [corpus]) for corpus in ("one", "two") for name in firsts]
+    assert not list(here.iterdir())
 
 
 def test_stage_two_is_compared_beside_the_probe(place, here):

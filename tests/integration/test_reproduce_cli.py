@@ -221,6 +221,10 @@ def test_a_dry_run_trains_nothing(place, voices):
     done = ok("reproduce", "toy.toml", *given(voices), "--dry-run", "--workers", 1)
     assert "systems.toml on one, tested on two" in done.out
     assert "4 of 9 cells in 3 runs, 4 missing; expected 0.0" in done.out
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "frames one by log_mel (12 columns) 0.001 to do" in lines
+    assert any(line.startswith("1 tiny.toml on one - 4 0.0") and line.endswith(" to do") for line in lines)
+    assert any(line.startswith("across Wide two 51.50 run 3 0.0") for line in lines)
     assert "needs --corpus savee=PATH" in done.out
     assert not Path("runs").exists()
     assert not Path("reproduce").exists()

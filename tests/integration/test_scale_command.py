@@ -212,9 +212,8 @@ def test_cells_go_to_an_executor_and_one_that_fails_does_not_lose_the_others(her
             on_event(Event("started", job, 0))
             on_event(Event("done", job, 0, work(*arguments, lambda epoch: None)))
 
-    request = Request(
-        plan, {"heard": corpora["heard"]}, {"toy": corpora["toy"]}, out=Path("elsewhere"), executor=elsewhere
-    )
+    heard, labelled = ({name: corpora[name]} for name in ("heard", "toy"))
+    request = Request(plan=plan, heard=heard, corpora=labelled, out=Path("elsewhere"), executor=elsewhere)
     configs = configs_of(plan)
     request.encoders.mkdir(parents=True)
     (request.encoders / "apc-0.001h-s0").write_text("a file where a folder is to be")

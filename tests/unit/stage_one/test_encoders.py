@@ -122,6 +122,20 @@ def test_untrained_has_other_weights_by_seed_and_has_heard_nobody(run):
     assert zero.model.bridge.bias.abs().max() > 0  # the paper's initialisation, not the default
 
 
+def test_the_untrained_has_the_seed_of_its_run(run, tmp_path):
+    config = GruAutoencoderConfig(n_bands=12, hidden_size=8, frontend=FRONTEND, provenance={"settings": {"seed": 1}})
+    GruAutoencoder(config).save_pretrained(tmp_path / "ae-s1" / "encoder")
+    own, zero = (open_encoder(f"untrained:{tmp_path / 'ae-s1'}", seed=seed) for seed in (None, 0))
+    assert [(e.name, e.provenance()["untrained_seed"]) for e in (own, zero)] == [
+        ("untrained-ae-s1", 1), ("untrained-seed0-ae-s1", 0),
+    ]  # fmt: skip
+    # of a run without a seed in its provenance the same as ever
+    other = open_encoder(f"untrained:{run}", seed=1)
+    assert other.name == "untrained-seed1-ae-toy"
+    np.testing.assert_array_equal(own.encode(sounds()), other.encode(sounds()))
+    np.testing.assert_array_equal(zero.encode(sounds()), open_encoder(f"untrained:{run}").encode(sounds()))
+
+
 def test_opening_untrained_leaves_the_random_numbers_alone(run):
     torch.manual_seed(5)
     wanted = torch.rand(3)

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from repkit.errors import UsageError
+from repkit.runs.seeding import derive_seed
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig, GruEncoderEncoder
+from repkit.stage_one.naming import own_seed
 from repkit.stage_one.open import open_encoder
 
 COLUMNS = [*(f"mel_{band:03d}" for band in range(6)), "log_f0", "energy"]
@@ -175,6 +177,22 @@ def test_untrained_keeps_architecture_and_constants_and_draws_weights(run):
     assert encoders["c"].provenance()["architecture"]["init"] == "paper"
     with pytest.raises(UsageError, match="of a trained encoder"):
         open_encoder(str(run), init="paper")
+
+
+def test_untrained_has_the_seed_of_its_run_and_is_where_that_began(tmp_path):
+    provenance, frontend = {"settings": {"seed": 3}}, {"name": "log_mel", "settings": {"bands": 6}}
+    model = make(derive_seed(3, "weights"), columns=COLUMNS[:6], frontend=frontend, provenance=provenance)
+    model.save_pretrained(tmp_path / "cpc-s3" / "encoder")
+    spec = f"untrained:{tmp_path / 'cpc-s3'}"
+    own, same, zero = open_encoder(spec), open_encoder(spec, seed=3), open_encoder(spec, seed=0)
+    assert [e.name for e in (own, same, zero)] == ["untrained-cpc-s3", "untrained-cpc-s3", "untrained-seed0-cpc-s3"]
+    assert [e.provenance()["untrained_seed"] for e in (own, same, zero)] == [3, 3, 0]
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(own.model.state_dict()[name], value, rtol=0, atol=0)
+    assert not torch.equal(
+        zero.model.forward_layers[0].layers[0].weight_ih_l0, own.model.forward_layers[0].layers[0].weight_ih_l0
+    )
+    assert own_seed(None) == own_seed({}) == own_seed({"settings": {}}) == 0
 
 
 def test_statistics_of_the_same_frontend(run):

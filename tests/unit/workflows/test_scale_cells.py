@@ -7,12 +7,12 @@ import pytest
 from repkit.config import load_recipe
 from repkit.errors import RecipeError, UsageError
 from repkit.evaluation.gate import BOTH_TRAINED, BOTH_UNTRAINED, judge
+from repkit.stage_one.cost import seconds_per_update
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.workflows import scale_work
 from repkit.workflows.compare_stores import family_of
 from repkit.workflows.scale import lacking
 from repkit.workflows.scale_cells import Cell, Request, cells_of, choose, configs_of
-from repkit.workflows.scale_cost import seconds_per_update
 from repkit.workflows.scale_points import member_differences
 from repkit.workflows.scale_recipe import ScaleRecipe
 
@@ -140,7 +140,7 @@ def test_curves_of_one_architecture_share_their_controls_and_those_of_before_are
         return open_store(writer.path)
 
     monkeypatch.setattr(scale_work, "embed", embed)
-    request = Request(plan(tmp_path), {}, {"toy": Toy()}, out=tmp_path)
+    request = Request(plan=plan(tmp_path), heard={}, corpora={"toy": Toy()}, out=tmp_path)
     stores = {Cell("apc", 2.0, 3): "a", Cell("ae", 0.5, 0): "b", Cell("ae", 2.0, 0): "c"}
     for name, dropout in zip(stores.values(), (0.0, 0.0, 0.2)):  # random weights know no dropout
         store(name, dropout=dropout)
