@@ -68,14 +68,13 @@ class Svm(Estimator):
         weight = "balanced" if self.config.class_weight == "balanced" else None
         machine = SVC(C=candidate["c"], kernel="precomputed", class_weight=weight, cache_size=500)
         machine.fit(self._kernel(known, gamma), known.target.numpy())
-        self.keep(
-            view,
-            classes=classes,
-            support=known.values[torch.from_numpy(machine.support_).long()],
-            weights=_pair_weights(machine),
-            offsets=np.asarray(machine.intercept_) * (-1 if len(classes) == 2 else 1),
-            gamma=np.float32(gamma),
-        )
+        support, weights = known.values[torch.from_numpy(machine.support_).long()], _pair_weights(machine)
+        offsets = np.asarray(machine.intercept_) * (-1 if len(classes) == 2 else 1)
+        if self.config.kernel == "linear":
+            # a hyperplane for each two classes says the same as hundreds of support vectors, in a hundredth of the space
+            self.keep(view, classes=classes, normals=weights @ support.double().numpy(), offsets=offsets)
+        else:
+            self.keep(view, classes=classes, support=support, weights=weights, offsets=offsets, gamma=np.float32(gamma))
 
     def _kernel(self, known: api.LabelledVectors, gamma: float) -> np.ndarray:
         if self._products is None or self._products[0] is not known:
@@ -87,13 +86,13 @@ class Svm(Estimator):
 
     def scores(self, view: str, values: torch.Tensor) -> torch.Tensor:
         """Return the votes of each class, (B, C): of equal ones the first class is ahead by a thousandth."""
-        support, classes = self.kept(view, "support"), self.kept(view, "classes")
-        values, support = values.double(), support.double()
+        classes, offsets, values = self.kept(view, "classes"), self.kept(view, "offsets").double(), values.double()
         if self.config.kernel == "linear":
-            kernel = values @ support.T
+            decisions = values @ self.kept(view, "normals").double().T + offsets
         else:
-            kernel = torch.exp(-self.kept(view, "gamma").double() * torch.cdist(values, support).square())
-        decisions = kernel @ self.kept(view, "weights").double().T + self.kept(view, "offsets").double()
+            distances = torch.cdist(values, self.kept(view, "support").double()).square()
+            kernel = torch.exp(-self.kept(view, "gamma").double() * distances)
+            decisions = kernel @ self.kept(view, "weights").double().T + offsets
         pairs = list(combinations(range(len(classes)), 2))
         votes = values.new_zeros(len(values), len(self.task.views[view]))
         for place, (one, other) in enumerate(pairs):
