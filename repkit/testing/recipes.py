@@ -21,13 +21,15 @@ from repkit.config.load import read_tables
 from repkit.errors import PluginError
 from repkit.plugins import build_config, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE, find
+from repkit.stage_one.settings import PretrainConfig, settings_of
 from repkit.testing.kit import Broken, Case, NotApplicable, case, check
 from repkit.testing.material import VECTOR_DIM, make_batch, routed
 from repkit.testing.objective_case import without_labels
 from repkit.testing.protocols import make_utterances
+from repkit.workflows.scale_recipe import ScaleRecipe
 
 GROUP = "repkit.recipes"
-KINDS: Mapping[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe}
+KINDS: Mapping[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe, "scale": ScaleRecipe}
 SAMPLE_RATE = 16000
 LENGTHS = (40, 24, 33, 12)
 """Frames of the utterances of the batch that is trained on."""
@@ -157,10 +159,7 @@ def settings_of_components_fit(case: RecipeCase) -> None:
 
     Prevents: a run that is refused, on every machine, before it starts.
     """
-    if isinstance(case.recipe, PretrainRecipe):
-        from repkit.stage_one.settings import settings_of
-
-        settings_of(case.recipe)
+    if trainings_of_stage_one(case.recipe):
         return
     from repkit.workflows.ser_plan import check_components
 
@@ -204,8 +203,10 @@ def two_steps_can_be_trained(case: RecipeCase) -> None:
 
     Prevents: a recipe of components that do not fit together.
     """
-    if isinstance(case.recipe, PretrainRecipe):
-        _expect_training("stage one", two_steps_of_stage_one(case.recipe))
+    stage_one = trainings_of_stage_one(case.recipe)
+    for name, config in stage_one.items():
+        _expect_training(name, two_steps_of_stage_one(config))
+    if stage_one:
         return
     case.need_all_components()
     done: list[tuple[Any, ...]] = []
@@ -342,18 +343,25 @@ def _loss(objectives: list[tuple[float, Any]], outputs: Outputs, batch: Batch, p
     return torch.stack(each).sum()
 
 
-def two_steps_of_stage_one(recipe: PretrainRecipe) -> tuple[list[float], bool]:
-    """Train the autoencoder or the objectives of a recipe for two steps on noise; return losses, whether weights changed."""
+def trainings_of_stage_one(recipe: Any) -> dict[str, PretrainConfig]:
+    """Return the settings of every kind of training that a recipe of stage one asks for, none of one of stage two."""
+    if isinstance(recipe, PretrainRecipe):
+        return {"stage one": settings_of(recipe)}
+    if isinstance(recipe, ScaleRecipe):
+        return {f"curve {c.name}": recipe.config_of(c, recipe.hours[0], recipe.seeds[0]) for c in recipe.curves}
+    return {}
+
+
+def two_steps_of_stage_one(config: PretrainConfig) -> tuple[list[float], bool]:
+    """Train the autoencoder or the objectives for two steps on noise; return losses, whether weights changed."""
     from repkit.stage_one.frontends import build_frontend
     from repkit.stage_one.learners import make_learner
-    from repkit.stage_one.settings import settings_of
 
-    config = settings_of(recipe)
     frontend = build_frontend(**config.frontend_table())
     learner = make_learner(config, frontend, {})
     frames, lengths = torch.rand(2, 12, frontend.n_bands) * 2 - 1, torch.tensor([12, 8])
     frames[1, 8:] = 0.0
-    if recipe.objectives:
+    if config.objectives:
         learner.module.calibrate([(frames, lengths)])
     before = [parameter.detach().clone() for parameter in learner.module.parameters()]
     optimiser = torch.optim.Adam(learner.module.parameters(), lr=config.learning_rate)
