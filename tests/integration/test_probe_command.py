@@ -64,7 +64,7 @@ def test_probe_end_to_end_with_a_report(stage_one, here, monkeypatch):
     machine.fit((values["train"] - mean) / sd, emotion[split["train"]])
     expected = machine.predict((values["test"] - mean) / sd)
     assert (predictions.loc[split["test"]].prediction == expected).all()
-    assert load_file(jobs[0] / "selected.safetensors")["emotion_support"].shape[1] == store.spec.dim
+    assert load_file(jobs[0] / "selected.safetensors")["emotion_normals"].shape[1] == store.spec.dim
 
 
 def test_vectors_standardised_by_speaker_are_flagged_and_change_the_protocol(stage_one, here):
@@ -91,7 +91,7 @@ def test_choosing_on_test_is_flagged_kept_and_part_of_the_protocol(stage_one, he
     chosen = read_json(run / "chosen_on_test.json")["linear_svm"]["emotion"]
     for job in run.glob("jobs/*/*/*"):
         weights = load_file(job / "selected.safetensors")
-        assert torch.isfinite(weights["emotion_weights"]).all()
+        assert torch.isfinite(weights["emotion_normals"]).all()
     assert chosen["c"] in read_json(run / "resolved.json")["model"]["c"]
 
 
