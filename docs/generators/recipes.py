@@ -82,7 +82,7 @@ def recipes_page() -> str:
     """Return docs/reference/recipes.md."""
     from repkit.audio.category_maps import CATEGORY_MAPS
     from repkit.config.schema import PretrainRecipe, SerRecipe
-    from repkit.workflows.scale_recipe import ScaleRecipe
+    from repkit.workflows.scale.recipe import ScaleRecipe
 
     parts = [
         HEADER,

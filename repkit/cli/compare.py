@@ -98,14 +98,14 @@ def compare(
     only its own runs.
     """
     if page_only:
-        from repkit.workflows.compare import rebuild
+        from repkit.workflows.compare.run import rebuild
 
         _show(rebuild(out), out)
         return
-    from repkit.workflows.compare import Request
-    from repkit.workflows.compare import compare as work
-    from repkit.workflows.compare_stores import read_entries
-    from repkit.workflows.ser_where import Where
+    from repkit.workflows.compare.run import Request
+    from repkit.workflows.compare.run import compare as work
+    from repkit.workflows.compare.stores import read_entries
+    from repkit.workflows.train_ser.where import Where
 
     conditions = [Condition(**c) for c in embedding_conditions(stores or [], "")]
     controls = [_named(text, "--control", conditions) for text in control]
@@ -156,7 +156,7 @@ def _named(text: str, option: str, conditions: list[Condition]) -> str:
 def _watch(screen: Any, shown: ExitStack) -> Any:
     """Return what shows the progress of each run; one live display at a time."""
     from repkit.cli.job_table import showing, started, table_of
-    from repkit.workflows.compare import Watch
+    from repkit.workflows.compare.run import Watch
 
     tell: dict[str, Any] = {}
 
@@ -189,7 +189,7 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
 def _show_plan(request: Any) -> None:
     """Print what every store is taken for, and every run with what is left of it and how long that takes."""
     from repkit.runs.executors import prepare_process
-    from repkit.workflows.compare_cost import plan_runs
+    from repkit.workflows.compare.cost import plan_runs
 
     rows = [(one.name, one.role, one.family, str(one.dim), one.folder) for one in request.entries]
     print_table(("store", "role", "row", "numbers", "folder"), rows)

@@ -84,7 +84,7 @@ def table_of(plan: Any, run: Any) -> JobTable:
     """Return the table of a run of train-ser as it starts.
 
     Args:
-        plan: `repkit.workflows.ser_plan.SerPlan`.
+        plan: `repkit.workflows.train_ser.plan.SerPlan`.
         run: its `repkit.runs.directory.RunDirectory`.
     """
     from repkit.training.phases import total_epochs

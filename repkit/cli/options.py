@@ -42,4 +42,4 @@ Scheduler = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="dask: address or scheduler file; default a cluster here.")
 ]
 AT_ONCE = 64
-"""Default of `AtOnce`: that of `repkit.workflows.ser_batched`, which takes a second to import."""
+"""Default of `AtOnce`: that of `repkit.workflows.train_ser.batched`, which takes a second to import."""

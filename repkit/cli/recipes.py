@@ -10,7 +10,7 @@ from repkit.cli.shared import print_table
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
 from repkit.config.load import read_tables
 from repkit.errors import RecipeError, RepkitError
-from repkit.workflows.scale_recipe import ScaleRecipe
+from repkit.workflows.scale.recipe import ScaleRecipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show and check recipes.")
 
@@ -48,11 +48,11 @@ def check(
         raise RecipeError(f"recipe {recipe}: command must be one of {', '.join(KINDS)}")
     resolved = load_recipe(kind, recipe, set_)
     if isinstance(resolved, SerRecipe):
-        from repkit.workflows.ser_conditions import check_components
+        from repkit.workflows.train_ser.conditions import check_components
 
         check_components(resolved)
     elif isinstance(resolved, ScaleRecipe):
-        from repkit.workflows.scale_cells import configs_of
+        from repkit.workflows.scale.cells import configs_of
 
         configs_of(resolved)
     else:

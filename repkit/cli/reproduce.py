@@ -87,7 +87,7 @@ def reproduce(
     described = load_paper(paper)
     folder = out or Path("reproduce") / described.name
     if page_only:
-        from repkit.workflows.reproduce import rebuild
+        from repkit.workflows.reproduce.run import rebuild
 
         _show(described, rebuild(described, folder), folder)
         return
@@ -99,8 +99,8 @@ def reproduce(
         if name not in known:
             hint = "" if name in SPECS or name in PRESETS else did_you_mean(name, known)
             screen.print(f"note       corpus {name} is in no table of {described.name}{hint}")
-    from repkit.workflows.reproduce_cells import Request
-    from repkit.workflows.ser_where import Where
+    from repkit.workflows.reproduce.cells import Request
+    from repkit.workflows.train_ser.where import Where
 
     request = Request(
         paper=described,
@@ -123,7 +123,7 @@ def reproduce(
     if dry_run:
         _show_plan(request)
         return
-    from repkit.workflows.reproduce import reproduce as work
+    from repkit.workflows.reproduce.run import reproduce as work
 
     with interruptible("finished cells and jobs are kept"), ExitStack() as shown:
         records = work(request, _watch(screen, shown))
@@ -148,7 +148,7 @@ def _paper_settings(paper: Any, corpora: list[str], given: list[str]) -> list[st
 def _watch(screen: Any, shown: ExitStack) -> Any:
     """Return what shows the progress of each run; one live display at a time."""
     from repkit.cli.job_table import showing, started, table_of
-    from repkit.workflows.reproduce_runs import Watch
+    from repkit.workflows.reproduce.runs import Watch
 
     tell: dict[str, Any] = {}
 
@@ -219,9 +219,9 @@ def _show_plan(request: Any) -> None:
     import torch
 
     from repkit.runs.executors import prepare_process
-    from repkit.workflows.reproduce import blank_record, known_runs
-    from repkit.workflows.reproduce_cells import plan_cells, units_of
-    from repkit.workflows.reproduce_cost import Costing
+    from repkit.workflows.reproduce.cells import plan_cells, units_of
+    from repkit.workflows.reproduce.cost import Costing
+    from repkit.workflows.reproduce.run import blank_record, known_runs
 
     threads = torch.get_num_threads()
     prepare_process()

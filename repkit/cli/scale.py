@@ -58,11 +58,11 @@ def scale(
     same command goes on after any interruption.
     """
     if page_only:
-        from repkit.workflows.scale import rebuild
+        from repkit.workflows.scale.run import rebuild
 
         _show(rebuild(out), out)
         return
-    from repkit.workflows.scale_recipe import ScaleRecipe
+    from repkit.workflows.scale.recipe import ScaleRecipe
 
     plan = load_recipe(ScaleRecipe, recipe, set_)
     if not pretrain_corpus:
@@ -84,7 +84,7 @@ def scale(
         from repkit.runs.executors import default_workers, open_executor
 
         place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
-    from repkit.workflows.scale_cells import Request
+    from repkit.workflows.scale.cells import Request
 
     request = Request(
         plan=plan,
@@ -102,7 +102,7 @@ def scale(
     if dry_run:
         _show_plan(request)
         return
-    from repkit.workflows.scale import scale as work
+    from repkit.workflows.scale.run import scale as work
 
     screen = console()
     with interruptible("checkpoints and finished cells are kept"), ExitStack() as shown:
@@ -115,7 +115,7 @@ def scale(
 
 def _watch(screen: Any, shown: ExitStack) -> Any:
     """Return what shows the progress; one live display at a time."""
-    from repkit.workflows.scale import Watch
+    from repkit.workflows.scale.run import Watch
 
     tell: dict[str, Any] = {}
 
@@ -161,7 +161,7 @@ def _show(state: dict[str, Any], out: Path) -> None:
 
 def _show_plan(request: Any) -> None:
     """Print every cell with its expected hours, and what cannot be run for want of speech."""
-    from repkit.workflows.scale_cost import plan_cells
+    from repkit.workflows.scale.cost import plan_cells
 
     found, notes = plan_cells(request)
     rows = []

@@ -98,7 +98,7 @@ def execute(
     """Train and score with a table of the jobs on the screen, then show the scores."""
     from repkit.cli.job_table import showing, table_of
     from repkit.runs.executors import Event
-    from repkit.workflows.train_ser import train_ser as work
+    from repkit.workflows.train_ser.run import train_ser as work
 
     screen = console()
     with interruptible("frames and finished jobs are kept"), ExitStack() as shown:
@@ -193,8 +193,8 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None
     from rich.table import Table
 
     from repkit.runs.executors import default_workers, prepare_process
-    from repkit.workflows.ser_cost import estimate_seconds
-    from repkit.workflows.ser_plan import make_plan
+    from repkit.workflows.train_ser.cost import estimate_seconds
+    from repkit.workflows.train_ser.plan import make_plan
 
     prepare_process()
     plan = make_plan(resolved, corpora)

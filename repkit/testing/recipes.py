@@ -26,7 +26,7 @@ from repkit.testing.kit import Broken, Case, NotApplicable, case, check
 from repkit.testing.material import VECTOR_DIM, make_batch, routed
 from repkit.testing.objective_case import without_labels
 from repkit.testing.protocols import make_utterances
-from repkit.workflows.scale_recipe import ScaleRecipe
+from repkit.workflows.scale.recipe import ScaleRecipe
 
 GROUP = "repkit.recipes"
 KINDS: Mapping[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe, "scale": ScaleRecipe}
@@ -161,7 +161,7 @@ def settings_of_components_fit(case: RecipeCase) -> None:
     """
     if trainings_of_stage_one(case.recipe):
         return
-    from repkit.workflows.ser_plan import check_components
+    from repkit.workflows.train_ser.plan import check_components
 
     case.need_all_components()
     check_components(case.recipe)

@@ -1,1 +1,1 @@
-"""The story of each command, about one page each."""
+"""The story of each command, about one page each; of those with a folder it stands in ``run``."""

@@ -23,7 +23,7 @@ from repkit.stage_two.attentive_cnn import AttentiveCnn
 from repkit.stage_two.multi_view import MultiView
 from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
 from repkit.training.loop import predict
-from repkit.workflows.train_ser import train_ser
+from repkit.workflows.train_ser.run import train_ser
 
 CLASSES = {"emotion": tuple("ahns"), "arousal": tuple("lmh"), "valence": tuple("lmh")}
 LOADED, READ = "batch: frames read, padded, standardised", "of which read and padded"

@@ -30,8 +30,8 @@ class Engine:
     def __init__(self, corpus: Path, settings: tuple[str, ...] = ()) -> None:
         from repkit.audio.open import open_corpus
         from repkit.config import SerRecipe, load_recipe
-        from repkit.workflows.ser_data import frame_stores, load_data
-        from repkit.workflows.ser_plan import make_plan
+        from repkit.workflows.train_ser.data import frame_stores, load_data
+        from repkit.workflows.train_ser.plan import make_plan
 
         self.folder = tempfile.TemporaryDirectory(prefix="repkit-bench-protocol-")
         given = [
@@ -45,7 +45,7 @@ class Engine:
 
     def context(self) -> Any:
         """Return a context with a fresh run directory."""
-        from repkit.workflows.train_ser import make_context
+        from repkit.workflows.train_ser.run import make_context
 
         run = Path(tempfile.mkdtemp(dir=self.folder.name))
         return make_context(run, self.plan, self.data, {}, {})
@@ -53,7 +53,7 @@ class Engine:
     def ours(self, number: int) -> dict[str, Any]:
         """Do one job by our engine."""
         from repkit.runs.executors import run_jobs
-        from repkit.workflows.ser_jobs import run_job
+        from repkit.workflows.train_ser.jobs import run_job
 
         context = self.context()
         run_jobs(run_job, context, [self.jobs[number]], 1, lambda event: None)
@@ -62,7 +62,7 @@ class Engine:
     def ours_at_once(self, n_workers: int) -> dict[str, Any]:
         """Do all jobs in several processes; seconds from the first training's start to the last one's end, and in all."""
         from repkit.runs.executors import run_jobs
-        from repkit.workflows.ser_jobs import run_job
+        from repkit.workflows.train_ser.jobs import run_job
 
         context, times = self.context(), []
         self.data.share_memory()
@@ -81,7 +81,7 @@ class Engine:
         import torch
 
         from repkit.runs.seeding import derive_seed
-        from repkit.workflows.ser_models import build_model, task_of
+        from repkit.workflows.train_ser.models import build_model, task_of
 
         context, job = self.context(), self.jobs[number]
         index = {name: i for i, name in enumerate(self.data.ids)}

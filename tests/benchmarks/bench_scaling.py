@@ -26,7 +26,7 @@ IMPORTED = (
     "accelerate", "pyarrow.parquet", "safetensors.torch", "sklearn.metrics", "soundfile", "torch._dynamo",
     "torch.utils.tensorboard",
     "repkit.stage_one.gru_autoencoder", "repkit.stage_one.open", "repkit.stage_two.attentive_cnn",
-    "repkit.workflows.embed", "repkit.workflows.pretrain_ae", "repkit.workflows.train_ser",
+    "repkit.workflows.embed", "repkit.workflows.pretrain_ae", "repkit.workflows.train_ser.run",
 )  # fmt: skip
 """What the steps would else import in their time."""
 REPEATS = {1: 3, 4: 2, 16: 1}
@@ -97,10 +97,10 @@ def train(corpus: Path, out: Path) -> None:
     """One epoch of one job of the recipe ``demo`` on frames that are in the cache: loading, training, predictions."""
     from repkit.config import SerRecipe, load_recipe
     from repkit.runs.executors import run_jobs
-    from repkit.workflows.ser_data import frame_stores, load_data
-    from repkit.workflows.ser_jobs import run_job
-    from repkit.workflows.ser_plan import make_plan
-    from repkit.workflows.train_ser import make_context
+    from repkit.workflows.train_ser.data import frame_stores, load_data
+    from repkit.workflows.train_ser.jobs import run_job
+    from repkit.workflows.train_ser.plan import make_plan
+    from repkit.workflows.train_ser.run import make_context
 
     plan = make_plan(load_recipe(SerRecipe, "demo", ["training.epochs=1"]), {"made": opened(corpus)})
     data = load_data(plan, frame_stores(plan, "stop", lambda *what: None))[0]
@@ -123,8 +123,8 @@ def prepare_frames(corpus: Path) -> None:
     from repkit.features.extract import cached_frames
     from repkit.stage_one.frontends import build_frontend
     from repkit.stage_one.settings import PretrainConfig
-    from repkit.workflows.ser_data import frame_stores
-    from repkit.workflows.ser_plan import make_plan
+    from repkit.workflows.train_ser.data import frame_stores
+    from repkit.workflows.train_ser.plan import make_plan
 
     config = PretrainConfig()
     cached_frames(opened(corpus), build_frontend(**config.frontend_table()), dtype=config.frames_dtype)

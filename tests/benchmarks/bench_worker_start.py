@@ -12,7 +12,7 @@ import harness
 from repkit.runs.executors import run_jobs
 from repkit.runs.worker_start import preload
 
-JOBS_MODULE = "repkit.workflows.ser_jobs"
+JOBS_MODULE = "repkit.workflows.train_ser.jobs"
 
 
 def step(context: object, job: int, on_epoch: Callable[[int], None]) -> int:

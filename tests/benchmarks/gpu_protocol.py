@@ -22,7 +22,7 @@ from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
 from repkit.training.loop import fit
 from repkit.training.stacked import fit_stacked
-from repkit.workflows.ser_jobs import scorer
+from repkit.workflows.train_ser.jobs import scorer
 
 CLASSES = {"emotion": tuple("ahns"), "arousal": tuple("lmh"), "valence": tuple("lmh")}
 PAPER = {"n": 5531, "frames": 450, "epochs": 100, "jobs": 250}

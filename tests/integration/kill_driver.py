@@ -88,7 +88,7 @@ def done_jobs(root):
 
 def train_ser(folder, options, n_jobs):
     """Kill train-ser while it makes frames, between and in jobs, and while it draws the report."""
-    preload("matplotlib.pyplot", "sklearn.manifold", "repkit.workflows.train_ser", "repkit.stage_two.attentive_cnn")
+    preload("matplotlib.pyplot", "sklearn.manifold", "repkit.workflows.train_ser.run", "repkit.stage_two.attentive_cnn")
 
     def arguments(name):
         os.environ["REPKIT_CACHE"] = str(folder / f"cache-{name}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from kill_driver import attempt, preload, slow_down
 
 import repkit.report.gate_page
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 
 
 def main(folder, words):
@@ -18,8 +18,8 @@ def main(folder, words):
     preload(
         "accelerate", "torch.utils.tensorboard", "transformers.conversion_mapping", "matplotlib.figure", "sklearn.svm"
     )
-    preload("repkit.workflows.scale", "repkit.stage_one.gru_encoder", "repkit.stage_one.functionals")
-    repkit.workflows.train_ser.render = lambda run: None  # reports of single runs are not looked at here
+    preload("repkit.workflows.scale.run", "repkit.stage_one.gru_encoder", "repkit.stage_one.functionals")
+    repkit.workflows.train_ser.run.render = lambda run: None  # reports of single runs are not looked at here
     repkit.report.gate_page.draw = lambda state, path: None
     os.environ["REPKIT_CACHE"] = str(folder / "cache")
     text = folder / "text"

@@ -7,14 +7,14 @@ import pytest
 import torch
 from cli_helpers import cli, ok
 
-import repkit.workflows.ser_batched
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.batched
+import repkit.workflows.train_ser.run
 from repkit.runs.directory import read_json
 
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
 
 
 def train(stage_one, *more, recipe="tiny.toml"):
@@ -46,7 +46,7 @@ def test_predictions_do_not_depend_on_the_executor(stage_one, here):
 
 
 def test_finished_jobs_are_kept_when_the_executor_changes(stage_one, here, monkeypatch):
-    publish, n = repkit.workflows.ser_batched.publish_job, 0
+    publish, n = repkit.workflows.train_ser.batched.publish_job, 0
 
     def stop_at_the_third(*given):
         nonlocal n
@@ -55,10 +55,10 @@ def test_finished_jobs_are_kept_when_the_executor_changes(stage_one, here, monke
             raise KeyboardInterrupt
         return publish(*given)
 
-    monkeypatch.setattr(repkit.workflows.ser_batched, "publish_job", stop_at_the_third)
+    monkeypatch.setattr(repkit.workflows.train_ser.batched, "publish_job", stop_at_the_third)
     assert train(stage_one, "--executor", "batched").code == 130
     monkeypatch.undo()
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
     monkeypatch.chdir(here)
     (run,) = (here / "runs").glob("*/*")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("done.json")}

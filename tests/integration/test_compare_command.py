@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from cli_helpers import RECIPE, cli, ok, speech, write_corpus
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.api import Utterance
 from repkit.audio.open import open_corpus
 from repkit.config.schema import Condition
 from repkit.runs.directory import read_json
 from repkit.store import StoreSpec, StoreWriter
-from repkit.workflows.compare import Request
-from repkit.workflows.compare_cost import plan_runs
-from repkit.workflows.compare_stores import read_entries
-from repkit.workflows.ser_cost import Cost
+from repkit.workflows.compare.cost import plan_runs
+from repkit.workflows.compare.run import Request
+from repkit.workflows.compare.stores import read_entries
+from repkit.workflows.train_ser.cost import Cost
 
 GRU = {"encoder": "gru_autoencoder", "readout": "pooled", "architecture": {"hidden_size": 4}, "frontend": {"bands": 8}}
 QUICK = ("--workers", 1, "--probe-set", "model.c=[0.05]")
@@ -27,7 +27,7 @@ QUICK += ("--probe-set", "protocol.n_groups=2", "--probe-set", "protocol.max_spe
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +128,13 @@ def test_a_trained_encoder_that_knows_more_passes_and_everything_is_written(plac
     assert (here / "compare/figure.png").stat().st_size > 5000
     # nothing is trained twice; a further store costs its own conditions only
     trained = []
-    work = repkit.workflows.train_ser.train_ser
+    work = repkit.workflows.train_ser.run.train_ser
 
     def watched(recipe, *args, **kwargs):
         trained.append([condition.name for condition in recipe.conditions])
         return work(recipe, *args, **kwargs)
 
-    monkeypatch.setattr(repkit.workflows.train_ser, "train_ser", watched)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "train_ser", watched)
     again = ok("compare", *some, *corpora(place, "one", "two"), *QUICK)
     assert again.out == done.out
     assert not trained
@@ -225,13 +225,13 @@ def test_where_to_work_is_asked_as_of_train_ser(place, here, monkeypatch):
     """The options reach every run; in one program on the CPU the probe gives what it gives in processes."""
     words = [*stores(place, "functionals", "ae-s0"), *corpora(place, "one"), *QUICK, "--normalisation", "train"]
     seen = []
-    work = repkit.workflows.train_ser.train_ser
+    work = repkit.workflows.train_ser.run.train_ser
 
     def watched(*args, **kwargs):
         seen.append({name: kwargs[name] for name in ("executor", "device", "at_once", "scheduler")})
         return work(*args, **kwargs)
 
-    monkeypatch.setattr(repkit.workflows.train_ser, "train_ser", watched)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "train_ser", watched)
     plain = ok("compare", *words)
     batched = ok(
         "compare", *words, "--executor", "batched", "--device", "cpu", "--at-once", 3, "--runs", "b", "--out", "b"

@@ -148,10 +148,10 @@ def test_a_run_computes_what_the_processes_compute(scheduler, tmp_path):
     """Two real trainings by the executor of that name, against the same in this process: equal to the last bit."""
     from repkit.config.load import load_recipe
     from repkit.config.schema import SerRecipe
-    from repkit.workflows.ser_data import frame_stores, load_data
-    from repkit.workflows.ser_jobs import run_job
-    from repkit.workflows.ser_plan import make_plan
-    from repkit.workflows.train_ser import make_context
+    from repkit.workflows.train_ser.data import frame_stores, load_data
+    from repkit.workflows.train_ser.jobs import run_job
+    from repkit.workflows.train_ser.plan import make_plan
+    from repkit.workflows.train_ser.run import make_context
 
     (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
     plan = make_plan(load_recipe(SerRecipe, str(tmp_path / "tiny.toml"), ["seeds=[0]"]), {"toy": speech()})

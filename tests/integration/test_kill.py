@@ -20,7 +20,7 @@ import pytest
 from cli_helpers import PRETRAIN, RECIPE, ok
 from safetensors.numpy import load_file
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.runs.directory import publish_job_folder, read_json, start_job_folder
 from repkit.store import open_store
 
@@ -221,7 +221,7 @@ def test_two_processes_are_stopped_with_their_parent_and_compute_what_one_does(
         second.communicate(timeout=60)
         gone(children)
     assert len(children) >= 2
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
     monkeypatch.setattr("repkit.cli.train_ser._show_results", lambda run: None)
     assert "(continued, " in ok("train-ser", *options(tmp_path, stage_one), "--runs", root, "--workers", 1).err
     assert {path: path.stat().st_mtime_ns for path in before} == before

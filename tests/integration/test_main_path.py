@@ -11,7 +11,7 @@ import pytest
 from cli_helpers import PRETRAIN, RECIPE, cli, files_of, ok
 from safetensors.numpy import load_file
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.audio.base import FileCorpus
 from repkit.runs.directory import read_json
 from repkit.store import open_store
@@ -42,7 +42,7 @@ def trained(stage_one, tmp_path_factory):
 
 def no_report(monkeypatch):
     """Leave the report out: it takes most of the time of a small run."""
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
 
 
 def predictions_of(run):
@@ -276,7 +276,7 @@ def test_a_dry_run_tells_all_and_writes_nothing(stage_one, here):
 
 
 def test_the_expected_hours_grow_with_the_work(stage_one, here, monkeypatch):
-    monkeypatch.setattr("repkit.workflows.ser_cost.time_step", lambda plan, condition: (0.01, 1))
+    monkeypatch.setattr("repkit.workflows.train_ser.cost.time_step", lambda plan, condition: (0.01, 1))
 
     def hours(*more):
         options = ("--recipe", "tiny.toml", "--corpus", f"toy={stage_one / 'toy'}", "--dry-run", "--workers", 1)

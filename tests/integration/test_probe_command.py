@@ -10,7 +10,7 @@ from cli_helpers import cli, ok
 from safetensors.torch import load_file
 from sklearn.svm import SVC
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.runs.directory import read_json
 from repkit.store import open_store
 
@@ -18,7 +18,7 @@ from repkit.store import open_store
 @pytest.fixture(autouse=True)
 def no_report(request, monkeypatch):
     if "report" not in request.keywords:
-        monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+        monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
 
 
 def probe(stage_one, *more):

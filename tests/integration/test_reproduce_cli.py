@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import PRETRAIN, RECIPE, cli, ok, speech, write_corpus
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.errors import UsageError
 from repkit.evaluation.results import compute_results
 from repkit.plugins import components
@@ -112,7 +112,7 @@ def place(here, monkeypatch):
     """A folder with the paper and its recipes; reports of runs are not drawn."""
     (here / "systems.toml").write_text(SYSTEMS, encoding="utf-8")
     (here / "toy.toml").write_text(PAPER, encoding="utf-8")
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", score)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", score)
     # a third of these tests' time goes into reading the metadata of all distributions hundreds of times
     once = functools.cache(components)
     monkeypatch.setattr("repkit.plugins.discover.components", once)
@@ -189,7 +189,7 @@ def test_where_to_work_is_asked_as_of_train_ser(place, voices, monkeypatch):
         seen.append((executor, device, at_once, scheduler))
         raise UsageError("not today")
 
-    monkeypatch.setattr(repkit.workflows.train_ser, "train_ser", train_ser)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "train_ser", train_ser)
     words = ["reproduce", "toy.toml", *given(voices), "--only", "cnn/one", "--scheduler", "tcp://here:1"]
     done = cli(*words, "--executor", "processes")
     assert (done.code, "dask was expected" in done.err, seen) == (2, True, [])
@@ -233,14 +233,14 @@ def test_a_dry_run_trains_nothing(place, voices):
 
 
 def test_a_cell_that_fails_does_not_lose_the_others(place, voices, tmp_path, monkeypatch):
-    real = repkit.workflows.train_ser.run_job
+    real = repkit.workflows.train_ser.run.run_job
 
     def breaks(context, job, on_epoch):
         if job.condition == "wide":
             raise ValueError("no such thing")
         return real(context, job, on_epoch)
 
-    monkeypatch.setattr(repkit.workflows.train_ser, "run_job", breaks)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "run_job", breaks)
     broken = write_corpus(tmp_path / "two", speech("two", seed=1, style="b"))
     sound = min(broken.glob("*.wav"))
     sound.write_bytes(b"")
@@ -273,14 +273,16 @@ def test_a_cell_that_fails_does_not_lose_the_others(place, voices, tmp_path, mon
     assert found["across", "Wide", "two"]["why"] == "ValueError: no such thing"
     assert "Traceback" in Path("reproduce/toy/failed_across_0_Wide_two.txt").read_text()
     assert "## Failed" in Path("reproduce/toy/table.md").read_text()
-    monkeypatch.setattr(repkit.workflows.train_ser, "run_job", real)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "run_job", real)
     ok("reproduce", "toy.toml", *given(voices), "--only", "wide", *options)
     assert {cell["state"] for key, cell in cells().items() if key[0] == "across"} == {"measured"}
 
 
 def test_killed_between_cells_it_goes_on(place, voices):
     command = ["reproduce", "toy.toml", *given(voices), "--only", "CNN", "--workers", "1"]
-    slow = "import time; from repkit.workflows import train_ser as t; real = t.run_job; t.render = lambda run: None\n"
+    slow = (
+        "import time; from repkit.workflows.train_ser import run as t; real = t.run_job; t.render = lambda run: None\n"
+    )
     slow += "def wait(*a):\n    time.sleep(0.3)\n    return real(*a)\n"
     slow += "t.run_job = wait\nimport sys; sys.argv = ['repkit', *sys.argv[1:]]\nfrom repkit.cli import main; main()"
     child = subprocess.Popen([sys.executable, "-c", slow, *command], stderr=subprocess.PIPE, env={**os.environ})

@@ -14,7 +14,7 @@ import pytest
 from cli_helpers import cli, ok, speech, write_corpus
 from safetensors.numpy import load_file
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.runs.directory import read_json
 
 PLAN = """\
@@ -67,7 +67,7 @@ def driven(tmp_path_factory):
 def here(driven, tmp_path, monkeypatch):
     monkeypatch.setenv("REPKIT_CACHE", str(driven[0] / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
     return driven
 
 
@@ -195,9 +195,9 @@ def test_cells_go_to_an_executor_and_one_that_fails_does_not_lose_the_others(her
     from repkit.audio.open import open_corpus
     from repkit.config import load_recipe
     from repkit.runs.executors import Event
-    from repkit.workflows.scale import Watch, _Book, _train
-    from repkit.workflows.scale_cells import Request, configs_of
-    from repkit.workflows.scale_recipe import ScaleRecipe
+    from repkit.workflows.scale.cells import Request, configs_of
+    from repkit.workflows.scale.recipe import ScaleRecipe
+    from repkit.workflows.scale.run import Watch, _Book, _train
 
     folder, _, _ = here
     corpora = {name: open_corpus(name, str(folder / name)) for name in ("toy", "heard")}

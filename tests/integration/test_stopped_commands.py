@@ -9,8 +9,8 @@ from bad_input import TRAIN, no_report
 from cli_helpers import PRETRAIN, cli, ok
 
 import repkit.training.data
-import repkit.workflows.ser_jobs
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.jobs
+import repkit.workflows.train_ser.run
 from repkit.runs.directory import read_json
 from repkit.store import open_store
 
@@ -65,7 +65,7 @@ def test_a_full_disk_stops_train_ser_and_finished_jobs_are_kept(here, stage_one,
     assert not (here / "runs").exists()
     ok(*command, "--dry-run")
 
-    real, calls = repkit.workflows.ser_jobs.write_predictions, []
+    real, calls = repkit.workflows.train_ser.jobs.write_predictions, []
 
     def full_at_the_third(path, *more):
         calls.append(path)
@@ -74,7 +74,7 @@ def test_a_full_disk_stops_train_ser_and_finished_jobs_are_kept(here, stage_one,
         return real(path, *more)
 
     no_report(monkeypatch)
-    monkeypatch.setattr(repkit.workflows.ser_jobs, "write_predictions", full_at_the_third)
+    monkeypatch.setattr(repkit.workflows.train_ser.jobs, "write_predictions", full_at_the_third)
     assert_full(cli(*command), "runs/tiny/")
     (run,) = (here / "runs/tiny").iterdir()
     status = read_json(run / "status.json")
@@ -95,10 +95,10 @@ def test_a_full_disk_while_the_run_is_described_or_reported(here, stage_one, mon
 
     monkeypatch.setattr("repkit.cli.train_ser._show_results", lambda run: None)
     with monkeypatch.context() as patch:
-        patch.setattr(repkit.workflows.train_ser, "_write_utterances", full)
+        patch.setattr(repkit.workflows.train_ser.run, "_write_utterances", full)
         assert_full(cli(*command), "runs")
     with monkeypatch.context() as patch:
-        patch.setattr(repkit.workflows.train_ser, "render", full)
+        patch.setattr(repkit.workflows.train_ser.run, "render", full)
         assert_full(cli(*command), "runs")
     no_report(monkeypatch)
     assert "(continued, 2 of 2 jobs done)" in ok(*command).err
@@ -118,14 +118,14 @@ def test_too_little_shared_memory_is_told(here, stage_one, monkeypatch):
 
 
 def test_an_interrupted_run_says_what_is_kept(here, stage_one, monkeypatch):
-    real = repkit.workflows.train_ser.run_job
+    real = repkit.workflows.train_ser.run.run_job
 
     def interrupted(context, job, on_epoch):
         if job.fold == "group_2":
             raise KeyboardInterrupt
         return real(context, job, on_epoch)
 
-    monkeypatch.setattr(repkit.workflows.train_ser, "run_job", interrupted)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "run_job", interrupted)
     done = cli(*TRAIN, "--corpus", f"toy={stage_one / 'toy'}")
     assert done.code == 130
     assert "error: interrupted; frames and finished jobs are kept; start the same command again to go on" in done.err
@@ -137,7 +137,7 @@ def test_an_interrupted_run_says_what_is_kept(here, stage_one, monkeypatch):
 def test_two_commands_do_not_write_one_run(here, stage_one, monkeypatch):
     command = (*TRAIN, "--corpus", f"toy={stage_one / 'toy'}")
     seen = []
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: seen.append(cli(*command)))
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: seen.append(cli(*command)))
     monkeypatch.setattr("repkit.cli.train_ser._show_results", lambda run: None)
     ok(*command)
     (second,) = seen

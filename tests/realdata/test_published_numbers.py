@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-import repkit.workflows.train_ser
+import repkit.workflows.train_ser.run
 from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.evaluation.results import compute_results
 from repkit.workflows.embed import embed
-from repkit.workflows.train_ser import train_ser
+from repkit.workflows.train_ser.run import train_ser
 
 pytestmark = pytest.mark.realdata
 
@@ -19,7 +19,7 @@ def test_the_svm_of_keesing_reaches_its_published_score_on_emodb(real_data, tmp_
     """Paper: 82.1, settings chosen on the test folds as there; within a point, which chance would not give (14.3)."""
     pytest.importorskip("opensmile")
     monkeypatch.setenv("REPKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(repkit.workflows.train_ser, "render", lambda run: None)
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "render", lambda run: None)
     corpus = open_corpus("emodb", str(real_data / "emodb"))
     embed("opensmile:IS09", [corpus], tmp_path / "embeddings")
     recipe = load_recipe(SerRecipe, "keesing2020_svm", ["training.select_by=test"])

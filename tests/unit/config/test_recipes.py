@@ -6,7 +6,7 @@ from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, 
 from repkit.config.load import assign, parse_assignment, read_tables
 from repkit.config.schema import merge_tables
 from repkit.errors import RecipeError, UsageError
-from repkit.workflows.scale_recipe import ScaleRecipe
+from repkit.workflows.scale.recipe import ScaleRecipe
 
 
 def write(folder, text, name="mine"):

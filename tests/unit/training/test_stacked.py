@@ -13,7 +13,7 @@ from repkit.training.loop import fit
 from repkit.training.optim import build_optimiser
 from repkit.training.stacked import _rows, _Stack, fit_stacked, stack_key, why_alone
 from repkit.training.stacked_optim import StackedOptimiser
-from repkit.workflows.ser_jobs import scorer
+from repkit.workflows.train_ser.jobs import scorer
 
 CLASSES = {"emotion": ("a", "b", "c"), "arousal": ("x", "y")}
 N = 60

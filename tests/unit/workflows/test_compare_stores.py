@@ -6,7 +6,7 @@ import pytest
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
 from repkit.store import StoreSpec, StoreWriter
-from repkit.workflows.compare_stores import controls_of, family_of, read_entries, role_of
+from repkit.workflows.compare.stores import controls_of, family_of, read_entries, role_of
 
 GRU = {"encoder": "gru_autoencoder", "readout": "pooled", "frontend": {"name": "spectrogram"}}
 

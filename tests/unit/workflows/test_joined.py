@@ -13,10 +13,10 @@ from repkit.config.schema import Condition
 from repkit.errors import StoreError, UsageError
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.training.data import RaggedTensor, TrainingData
-from repkit.workflows.ser_context import SerContext, prepare_fold
-from repkit.workflows.ser_data import load_embeddings
-from repkit.workflows.ser_joined import JoinedStore, block_weights
-from repkit.workflows.ser_plan import make_plan
+from repkit.workflows.train_ser.context import SerContext, prepare_fold
+from repkit.workflows.train_ser.data import load_embeddings
+from repkit.workflows.train_ser.joined import JoinedStore, block_weights
+from repkit.workflows.train_ser.plan import make_plan
 
 
 @pytest.fixture(scope="module")

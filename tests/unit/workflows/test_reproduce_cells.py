@@ -8,9 +8,9 @@ import pytest
 from repkit.errors import RecipeError, UsageError
 from repkit.papers import all_cells, list_papers, load_paper
 from repkit.plugins import components
-from repkit.workflows.reproduce_cells import Request, plan_cells, units_of
-from repkit.workflows.reproduce_runs import command_of, only_conditions, unit_recipe
-from repkit.workflows.ser_conditions import check_components
+from repkit.workflows.reproduce.cells import Request, plan_cells, units_of
+from repkit.workflows.reproduce.runs import command_of, only_conditions, unit_recipe
+from repkit.workflows.train_ser.conditions import check_components
 
 
 @pytest.fixture(autouse=True)

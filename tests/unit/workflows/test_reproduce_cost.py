@@ -13,10 +13,11 @@ from repkit.papers import load_paper
 from repkit.plugins import components
 from repkit.stage_one import cost
 from repkit.store import StoreWriter
-from repkit.workflows import reproduce_cost, ser_cost
 from repkit.workflows.embed import embeddings_spec
-from repkit.workflows.reproduce_cells import Request, plan_cells, units_of
-from repkit.workflows.reproduce_cost import Costing
+from repkit.workflows.reproduce import cost as reproduce_cost
+from repkit.workflows.reproduce.cells import Request, plan_cells, units_of
+from repkit.workflows.reproduce.cost import Costing
+from repkit.workflows.train_ser import cost as ser_cost
 
 PAPER = """
 name = "toy"

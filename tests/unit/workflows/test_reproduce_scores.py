@@ -10,7 +10,7 @@ from repkit.errors import DataError
 from repkit.evaluation.intervals import bootstrap, count_by_speaker
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.evaluation.results import compute_results
-from repkit.workflows.reproduce_scores import RunScores
+from repkit.workflows.reproduce.scores import RunScores
 
 CLASSES = ("anger", "sadness", "neutral")
 

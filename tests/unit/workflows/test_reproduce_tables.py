@@ -18,8 +18,8 @@ from repkit.report.reproduction import (
     summary,
     where_to_get,
 )
-from repkit.workflows.reproduce import blank_record
-from repkit.workflows.reproduce_cells import Request, plan_cells
+from repkit.workflows.reproduce.cells import Request, plan_cells
+from repkit.workflows.reproduce.run import blank_record
 
 PAPER = PaperFile.model_validate(
     {

@@ -9,12 +9,12 @@ from repkit.errors import RecipeError, UsageError
 from repkit.evaluation.gate import BOTH_TRAINED, BOTH_UNTRAINED, judge
 from repkit.stage_one.cost import seconds_per_update
 from repkit.store import StoreSpec, StoreWriter, open_store
-from repkit.workflows import scale_work
-from repkit.workflows.compare_stores import family_of
-from repkit.workflows.scale import lacking
-from repkit.workflows.scale_cells import Cell, Request, cells_of, choose, configs_of
-from repkit.workflows.scale_points import member_differences
-from repkit.workflows.scale_recipe import ScaleRecipe
+from repkit.workflows.compare.stores import family_of
+from repkit.workflows.scale import work as scale_work
+from repkit.workflows.scale.cells import Cell, Request, cells_of, choose, configs_of
+from repkit.workflows.scale.points import member_differences
+from repkit.workflows.scale.recipe import ScaleRecipe
+from repkit.workflows.scale.run import lacking
 
 TINY = """\
 schema = 1

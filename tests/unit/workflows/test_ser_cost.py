@@ -7,10 +7,10 @@ from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import DataError, UsageError
-from repkit.workflows import ser_cost
-from repkit.workflows.ser_conditions import open_stores
-from repkit.workflows.ser_cost import Cost, condition_cost, estimate_seconds, expecting, time_fits
-from repkit.workflows.ser_plan import make_plan
+from repkit.workflows.train_ser import cost as ser_cost
+from repkit.workflows.train_ser.conditions import open_stores
+from repkit.workflows.train_ser.cost import Cost, condition_cost, estimate_seconds, expecting, time_fits
+from repkit.workflows.train_ser.plan import make_plan
 
 SIZES = {"n_speakers": 4, "emotions": ["anger", "sadness"], "n_sentences": 2, "duration_s": 0.6}
 

@@ -7,8 +7,8 @@ from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
 from repkit.errors import DataError, StoreError, UsageError
 from repkit.store import StoreSpec, StoreWriter
-from repkit.workflows.ser_conditions import find_store
-from repkit.workflows.ser_plan import make_plan
+from repkit.workflows.train_ser.conditions import find_store
+from repkit.workflows.train_ser.plan import make_plan
 
 
 @pytest.fixture(scope="module")

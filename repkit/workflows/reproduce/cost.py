@@ -24,14 +24,14 @@ from repkit.stage_one import cost
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.open import open_encoder
 from repkit.stage_one.settings import PretrainConfig
-from repkit.workflows import ser_cost
 from repkit.workflows.made import fingerprints_of, is_embedded, made_frames
-from repkit.workflows.reproduce_cells import PlannedCell, Request, Unit
-from repkit.workflows.reproduce_runs import find_done, plan_unit, reads_vectors, stage_run, unit_recipe
-from repkit.workflows.ser_conditions import ResolvedCondition, open_stores
-from repkit.workflows.ser_context import is_estimator
-from repkit.workflows.ser_data import build_frontend as stage_two_frontend
-from repkit.workflows.ser_plan import SerPlan
+from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit
+from repkit.workflows.reproduce.runs import find_done, plan_unit, reads_vectors, stage_run, unit_recipe
+from repkit.workflows.train_ser import cost as ser_cost
+from repkit.workflows.train_ser.conditions import ResolvedCondition, open_stores
+from repkit.workflows.train_ser.context import is_estimator
+from repkit.workflows.train_ser.data import build_frontend as stage_two_frontend
+from repkit.workflows.train_ser.plan import SerPlan
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ class Costing:
 
     Args:
         request: what is asked for.
-        known: see `repkit.workflows.reproduce_runs.find_done`.
+        known: see `repkit.workflows.reproduce.runs.find_done`.
         folder: an empty one for encoders that are not trained yet.
         threads: of stage one's updates and of encoders, None for those that torch takes now.
     """

@@ -10,9 +10,9 @@ import numpy as np
 
 from repkit.evaluation.gate import BOTH_TRAINED, BOTH_UNTRAINED, MODES, THE_PAIR, member_counts, shared_rows
 from repkit.evaluation.intervals import score
-from repkit.workflows.compare_scores import Predictions, gate_table
-from repkit.workflows.compare_stores import Entry
-from repkit.workflows.scale_cells import Cell
+from repkit.workflows.compare.scores import Predictions, gate_table
+from repkit.workflows.compare.stores import Entry
+from repkit.workflows.scale.cells import Cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def points_of(
     Where several untrained encoders fit, the one that is hardest to beat counts, as in the verdict.
 
     Args:
-        state: what `repkit.workflows.compare.compare` has returned.
+        state: what `repkit.workflows.compare.run.compare` has returned.
         entries: the stores that it compared.
         cells: the cell of every trained store, by its name.
         curves: names, in the order of the points.
@@ -78,7 +78,7 @@ def member_differences(rows: pd.DataFrame) -> dict[str, float]:
     UAR is linear in the hits, so that their mean is the gate's difference.
 
     Args:
-        rows: of one normalisation, as `repkit.workflows.compare_scores.gate_table` returns them.
+        rows: of one normalisation, as `repkit.workflows.compare.scores.gate_table` returns them.
     """
     by_corpus: dict[str, list[float]] = {}
     n_corpora = 0

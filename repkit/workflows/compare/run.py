@@ -17,12 +17,12 @@ from repkit.runs.atomic import write_json_atomic
 from repkit.runs.directory import locked, read_json
 from repkit.runs.environment import command_line
 from repkit.workflows.asked import Asked
-from repkit.workflows.compare_scores import Predictions, measure
-from repkit.workflows.compare_stores import Entry
-from repkit.workflows.reproduce_runs import plan_unit, train_unit
-from repkit.workflows.ser_plan import SerPlan
-from repkit.workflows.ser_where import Where
+from repkit.workflows.compare.scores import Predictions, measure
+from repkit.workflows.compare.stores import Entry
+from repkit.workflows.reproduce.runs import plan_unit, train_unit
 from repkit.workflows.state_file import read_state, rebuild_page
+from repkit.workflows.train_ser.plan import SerPlan
+from repkit.workflows.train_ser.where import Where
 
 SCHEMA = 1
 PROBE = "probe"
@@ -95,7 +95,7 @@ class CompareUnit:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Whom to tell what happens; as `repkit.workflows.reproduce_runs.Watch`.
+    """Whom to tell what happens; as `repkit.workflows.reproduce.runs.Watch`.
 
     Attributes:
         on_unit: number of the run, runs in all, and the run.

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from repkit.runs.executors import default_workers
-from repkit.workflows.compare import CompareUnit, Request, known_runs, plan_units
-from repkit.workflows.reproduce_runs import find_done, plan_unit
-from repkit.workflows.ser_conditions import ResolvedCondition
-from repkit.workflows.ser_cost import Cost, condition_cost
-from repkit.workflows.ser_plan import SerPlan
+from repkit.workflows.compare.run import CompareUnit, Request, known_runs, plan_units
+from repkit.workflows.reproduce.runs import find_done, plan_unit
+from repkit.workflows.train_ser.conditions import ResolvedCondition
+from repkit.workflows.train_ser.cost import Cost, condition_cost
+from repkit.workflows.train_ser.plan import SerPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def plan_runs(
         try_out: tells what the jobs of a condition take.
 
     Raises:
-        UsageError: see `repkit.workflows.compare.plan_units`.
+        UsageError: see `repkit.workflows.compare.run.plan_units`.
         RecipeError: a recipe does not validate.
         DataError: a store is missing or damaged, or does not fit its corpus.
     """

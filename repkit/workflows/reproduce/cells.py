@@ -12,7 +12,7 @@ from repkit.config.locate import find_recipe
 from repkit.errors import RepkitError, UsageError, did_you_mean
 from repkit.papers import Cell, PaperFile, all_cells
 from repkit.workflows.asked import Asked
-from repkit.workflows.ser_where import Where
+from repkit.workflows.train_ser.where import Where
 
 State = Literal["ready", "not chosen", "missing", "published"]
 

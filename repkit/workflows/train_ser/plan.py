@@ -14,14 +14,14 @@ from repkit.errors import DataError, RecipeError
 from repkit.evaluation.audit import audit_folds
 from repkit.plugins import build_config, load
 from repkit.runs.directory import canonical_hash
-from repkit.workflows.ser_conditions import (
+from repkit.workflows.train_ser.conditions import (
     ResolvedCondition,
     StoreFinder,
     capabilities_of,
     check_components,
     resolve_conditions,
 )
-from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
+from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
 
 _NO_RESULT = ("corpora", "conditions", "description", "paper", "paper_table")
 """Keys of a recipe that change no result by themselves: a run goes on when only they have changed."""
@@ -90,7 +90,7 @@ def make_plan(
         recipe: resolved.
         corpora: by name.
         skip_bad_audio: leave out the utterances whose audio `repkit embed` left out, instead of missing them.
-        find: see `repkit.workflows.ser_conditions.resolve_conditions`.
+        find: see `repkit.workflows.train_ser.conditions.resolve_conditions`.
 
     Raises:
         RecipeError: a component's settings do not validate.

@@ -15,9 +15,9 @@ from repkit.papers import PaperFile, all_cells
 from repkit.report.reproduction import write_tables
 from repkit.runs.atomic import write_json_atomic, write_text_atomic
 from repkit.runs.directory import locked, read_json
-from repkit.workflows.reproduce_cells import PlannedCell, Request, Unit, plan_cells, units_of
-from repkit.workflows.reproduce_runs import Watch, command_of, make_vectors, train_unit, unit_recipe
-from repkit.workflows.reproduce_scores import RunScores
+from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit, plan_cells, units_of
+from repkit.workflows.reproduce.runs import Watch, command_of, make_vectors, train_unit, unit_recipe
+from repkit.workflows.reproduce.scores import RunScores
 
 SCHEMA = 1
 Record = dict[str, Any]

@@ -15,7 +15,7 @@ from repkit.plugins import build_config, load
 from repkit.plugins.load import validation_lines
 from repkit.runs.directory import canonical_hash
 from repkit.store import Store, open_store
-from repkit.workflows.ser_joined import JoinedStore
+from repkit.workflows.train_ser.joined import JoinedStore
 
 StoreFinder = Callable[[str, str, Mapping[str, str]], Mapping[str, Any]]
 """From a folder of embeddings, the name of a condition and the fingerprint of every corpus to the store of each corpus."""

@@ -11,8 +11,7 @@ from repkit.stage_one.cost import seconds_per_update
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.settings import PretrainConfig
 from repkit.workflows.made import fingerprints_of, is_embedded, made_frames
-from repkit.workflows.scale import lacking
-from repkit.workflows.scale_cells import (
+from repkit.workflows.scale.cells import (
     SCHEMA,
     STATE,
     Cell,
@@ -24,6 +23,7 @@ from repkit.workflows.scale_cells import (
     identities_of,
     results_of,
 )
+from repkit.workflows.scale.run import lacking
 from repkit.workflows.state_file import read_state
 
 

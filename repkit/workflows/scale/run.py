@@ -19,13 +19,13 @@ from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.hours import TOLERANCE
 from repkit.stage_one.reporter import Progress
 from repkit.stage_one.settings import PretrainConfig
-from repkit.workflows.compare import PROBE, compare
-from repkit.workflows.compare import Request as CompareRequest
-from repkit.workflows.compare import Watch as CompareWatch
-from repkit.workflows.compare_stores import read_entries
+from repkit.workflows.compare.run import PROBE, compare
+from repkit.workflows.compare.run import Request as CompareRequest
+from repkit.workflows.compare.run import Watch as CompareWatch
+from repkit.workflows.compare.stores import read_entries
 from repkit.workflows.embed import embed
 from repkit.workflows.made import fingerprints_of, is_embedded
-from repkit.workflows.scale_cells import (
+from repkit.workflows.scale.cells import (
     SCHEMA,
     STATE,
     Cell,
@@ -37,8 +37,8 @@ from repkit.workflows.scale_cells import (
     identities_of,
     results_of,
 )
-from repkit.workflows.scale_points import points_of
-from repkit.workflows.scale_work import CellContext, make_controls, train_cell
+from repkit.workflows.scale.points import points_of
+from repkit.workflows.scale.work import CellContext, make_controls, train_cell
 from repkit.workflows.state_file import read_state, rebuild_page
 
 FUNCTIONALS = "functionals"

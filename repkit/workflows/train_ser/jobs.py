@@ -27,9 +27,9 @@ from repkit.training.data import FoldData, TrainingData
 from repkit.training.estimators import Choice, choose_on_test, fit_estimator
 from repkit.training.loop import predict
 from repkit.training.phases import Trainings, phase_trainings, run_phases
-from repkit.workflows.ser_context import SerContext, fold_of, is_estimator, prepare_fold
-from repkit.workflows.ser_domains import domain_codes, heard_fold, wanted_domains
-from repkit.workflows.ser_models import (
+from repkit.workflows.train_ser.context import SerContext, fold_of, is_estimator, prepare_fold
+from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
+from repkit.workflows.train_ser.models import (
     blaming,
     build_model,
     build_objectives,
@@ -37,7 +37,7 @@ from repkit.workflows.ser_models import (
     first_outputs,
     task_of,
 )
-from repkit.workflows.ser_plan import SerJob
+from repkit.workflows.train_ser.plan import SerJob
 
 preload(__name__, "torch._dynamo")  # an optimiser imports the latter at its first step
 

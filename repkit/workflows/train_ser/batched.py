@@ -12,11 +12,11 @@ from repkit.errors import DataError, RepkitError
 from repkit.runs.executors import Event, prepare_process
 from repkit.training.course import Fitted, NotFiniteError, Training
 from repkit.training.stacked import fit_stacked, stack_key, why_alone
-from repkit.workflows.ser_conditions import capabilities_of
-from repkit.workflows.ser_context import SerContext, is_estimator
-from repkit.workflows.ser_jobs import PreparedJob, naming_components, prepare_job, publish_job, run_job
-from repkit.workflows.ser_models import blaming
-from repkit.workflows.ser_plan import SerJob
+from repkit.workflows.train_ser.conditions import capabilities_of
+from repkit.workflows.train_ser.context import SerContext, is_estimator
+from repkit.workflows.train_ser.jobs import PreparedJob, naming_components, prepare_job, publish_job, run_job
+from repkit.workflows.train_ser.models import blaming
+from repkit.workflows.train_ser.plan import SerJob
 
 AT_ONCE = 64
 """Trainings in one program, by default."""

@@ -14,8 +14,8 @@ from repkit.errors import PluginError, RepkitError
 from repkit.plugins import blame, build_config, load
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData
-from repkit.workflows.ser_context import SerContext
-from repkit.workflows.ser_plan import SerJob
+from repkit.workflows.train_ser.context import SerContext
+from repkit.workflows.train_ser.plan import SerJob
 
 
 def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | None = None) -> TaskSpec:

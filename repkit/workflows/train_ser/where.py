@@ -8,7 +8,7 @@ import torch
 
 from repkit.errors import UsageError
 from repkit.runs.executors import EXECUTORS
-from repkit.workflows.ser_batched import AT_ONCE
+from repkit.workflows.train_ser.batched import AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

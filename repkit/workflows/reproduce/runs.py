@@ -13,9 +13,9 @@ from repkit.config.schema import Condition
 from repkit.errors import RecipeError, RepkitError, did_you_mean
 from repkit.papers import StageOne
 from repkit.runs.directory import canonical_hash, read_json
-from repkit.workflows.reproduce_cells import PlannedCell, Request, Unit
-from repkit.workflows.ser_conditions import StoreFinder
-from repkit.workflows.ser_plan import SerPlan, make_plan
+from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit
+from repkit.workflows.train_ser.conditions import StoreFinder
+from repkit.workflows.train_ser.plan import SerPlan, make_plan
 
 if TYPE_CHECKING:
     from repkit.stage_one.settings import PretrainConfig
@@ -222,7 +222,7 @@ def train_unit(
     Returns:
         the run directory of each finished condition, and what went wrong with the others.
     """
-    from repkit.workflows.train_ser import train_ser
+    from repkit.workflows.train_ser.run import train_ser
 
     plan = plan_unit(recipe, unit, request)
     done = find_done(plan, request.runs, known)

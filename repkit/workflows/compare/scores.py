@@ -27,7 +27,7 @@ from repkit.evaluation.gate import (
 from repkit.evaluation.intervals import SpeakerCounts, bootstrap, bootstrap_mean, score
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.run_files import BASELINE, read_run_files
-from repkit.workflows.compare_stores import Entry, controls_of
+from repkit.workflows.compare.stores import Entry, controls_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,9 +23,9 @@ from repkit.runs.environment import command_line, environment
 from repkit.runs.executors import Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import Choice
-from repkit.workflows.ser_batched import AT_ONCE, run_batched
-from repkit.workflows.ser_context import SerContext
-from repkit.workflows.ser_data import (
+from repkit.workflows.train_ser.batched import AT_ONCE, run_batched
+from repkit.workflows.train_ser.context import SerContext
+from repkit.workflows.train_ser.data import (
     attributes,
     build_frontend,
     corpus_classes,
@@ -36,10 +36,10 @@ from repkit.workflows.ser_data import (
     remove_left_out,
     share,
 )
-from repkit.workflows.ser_jobs import choose_settings, run_job
-from repkit.workflows.ser_joined import block_weights
-from repkit.workflows.ser_plan import SerJob, SerPlan, audit_plan, make_plan
-from repkit.workflows.ser_where import Where
+from repkit.workflows.train_ser.jobs import choose_settings, run_job
+from repkit.workflows.train_ser.joined import block_weights
+from repkit.workflows.train_ser.plan import SerJob, SerPlan, audit_plan, make_plan
+from repkit.workflows.train_ser.where import Where
 
 
 def train_ser(

@@ -18,7 +18,7 @@ from repkit.plugins import build_config, load
 from repkit.runs.executors import Executor
 from repkit.store import Store
 from repkit.training.data import RaggedTensor, Segments, TrainingData
-from repkit.workflows.ser_plan import SerPlan
+from repkit.workflows.train_ser.plan import SerPlan
 
 Progress = Callable[[str, int, float], None]
 """Told the corpus, the utterances done and the hours of speech done."""

@@ -15,9 +15,9 @@ from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.training.data import FoldData, RaggedTensor, Standardisation, TrainingData
 from repkit.training.estimators import Choice
-from repkit.workflows.ser_conditions import capabilities_of
-from repkit.workflows.ser_domains import heard_fold
-from repkit.workflows.ser_plan import SerJob
+from repkit.workflows.train_ser.conditions import capabilities_of
+from repkit.workflows.train_ser.domains import heard_fold
+from repkit.workflows.train_ser.plan import SerJob
 
 T = TypeVar("T")
 

@@ -18,12 +18,12 @@ from repkit.runs.seeding import generator
 from repkit.store import StoreSpec
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS
-from repkit.workflows.ser_conditions import ResolvedCondition, StoreFinder
-from repkit.workflows.ser_context import is_estimator, prepare_fold
-from repkit.workflows.ser_data import build_frontend, cut_segments
-from repkit.workflows.ser_models import build_model, task_of
-from repkit.workflows.ser_plan import SerJob, SerPlan
-from repkit.workflows.train_ser import make_context
+from repkit.workflows.train_ser.conditions import ResolvedCondition, StoreFinder
+from repkit.workflows.train_ser.context import is_estimator, prepare_fold
+from repkit.workflows.train_ser.data import build_frontend, cut_segments
+from repkit.workflows.train_ser.models import build_model, task_of
+from repkit.workflows.train_ser.plan import SerJob, SerPlan
+from repkit.workflows.train_ser.run import make_context
 
 Step = tuple[float, int]
 """Seconds of a training step of the largest batch, and the items that an utterance is cut into."""

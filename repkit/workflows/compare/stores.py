@@ -12,7 +12,7 @@ from repkit.config.schema import Condition
 from repkit.errors import UsageError, did_you_mean
 from repkit.runs.directory import canonical_hash
 from repkit.store import open_store
-from repkit.workflows.ser_conditions import find_store
+from repkit.workflows.train_ser.conditions import find_store
 
 Role = Literal["trained", "untrained", "functionals", "other"]
 ROLES: tuple[Role, ...] = ("functionals", "untrained", "trained", "other")

@@ -17,7 +17,7 @@ from repkit.store import open_store
 from repkit.workflows.embed import embed
 from repkit.workflows.made import fingerprints_of, is_embedded
 from repkit.workflows.pretrain_ae import pretrain_ae
-from repkit.workflows.scale_cells import Cell, Request, curve_of
+from repkit.workflows.scale.cells import Cell, Request, curve_of
 
 preload(__name__, "torch._dynamo")  # an optimiser imports the latter at its first step
 

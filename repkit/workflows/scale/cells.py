@@ -21,7 +21,7 @@ from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
 from repkit.stage_one.settings import PretrainConfig
 from repkit.workflows.asked import Asked
-from repkit.workflows.scale_recipe import Curve, ScaleRecipe
+from repkit.workflows.scale.recipe import Curve, ScaleRecipe
 
 STATE = "scale.json"
 SCHEMA = 1

@@ -1,0 +1,1 @@
+"""``repkit compare``: stores under the same heads and protocols, and the gate; see `run`."""

@@ -1,0 +1,1 @@
+"""``repkit reproduce``: the cells of a paper's table beside ours; see `run`."""
