@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from repkit.features.extract import one_thread
 from repkit.features.log_mel import mel_bank
 from repkit.features.prosody import Contours, PitchConfig, check_grid, deltas, levelled, mean_squares
 from repkit.features.spectral import SAMPLE_RATE, frame_count, hz_from_mel, mel_from_hz
@@ -98,7 +99,10 @@ class FunctionalsEncoder:
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (dim,) float32 vector per waveform (S,) at 16 kHz."""
-        with torch.no_grad():
+        with (
+            torch.no_grad(),
+            one_thread(),
+        ):  # more are no sooner done with arrays as small, and stand in each other's way
             return [self._encode(np.ascontiguousarray(waveform, np.float32)) for waveform in waveforms]
 
     def _encode(self, waveform: np.ndarray) -> np.ndarray:

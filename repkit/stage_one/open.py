@@ -37,8 +37,9 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         **options: settings of that encoder; None counts as not given.
 
     Raises:
-        UsageError: no such folder, an unfinished run, an unknown prefix, an encoder without the argument it needs, or
-            options the encoder does not know.
+        UsageError: no such folder, an unfinished run, an unknown prefix, an encoder without the argument it needs, or an
+            option that the specification itself decides.
+        RecipeError: options that the encoder does not know, or wrong values, all at once.
         PluginError: the plugin is unknown, not installed or broken.
     """
     given = {name: value for name, value in options.items() if value is not None}
@@ -55,6 +56,12 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         name, fixed = rest, {}
     else:
         name, fixed = kind, _argument(spec)
+    other = [key for key, value in given.items() if key in fixed and fixed[key] != value]
+    if other:
+        raise UsageError(
+            f"encoder {spec!r} decides {', '.join(other)} by itself; {other[0]} = {given[other[0]]!r} was given as a setting "
+            "besides; leave one out"
+        )
     encoder = load("repkit.encoders", name)
     return encoder(build_config(encoder, {**given, **fixed}, f"encoder {spec}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,12 @@ def _peak_of_process() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def mean_speed(metrics: Sequence[Mapping[str, Any]]) -> float:
+    """Return hours of speech per second over all epochs."""
+    seconds = sum(m["seconds"] for m in metrics)
+    return sum(m["hours_per_second"] * m["seconds"] for m in metrics) / max(seconds, 1e-9)
 
 
 class Reporter(AbstractContextManager["Reporter"]):

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.hours import choose_speech
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
-from repkit.stage_one.reporter import Progress, Reporter, epoch_line, peak_memory, vector_use_line
+from repkit.stage_one.reporter import Progress, Reporter, epoch_line, mean_speed, peak_memory, vector_use_line
 from repkit.stage_one.settings import PretrainConfig
 from repkit.stage_one.stopping import stop_requests
 from repkit.stage_one.update import build_optimizer, pick_precision
@@ -353,7 +353,7 @@ class _Run:
                 "exported": c.export,
                 "parameters": sum(p.numel() for p in self.bare.parameters()),
                 "training_seconds": round(sum(m["seconds"] for m in metrics), 1),
-                "hours_per_second": _mean_speed(metrics),
+                "hours_per_second": mean_speed(metrics),
                 **peak_memory(self.device),
                 "provenance": self.learner.exported.config.provenance,
             }
@@ -393,9 +393,3 @@ class _Run:
                 self.out / "status.json",
                 {"state": state, "epoch": self.epoch, "epochs": self.epochs, "updates": self.step, **facts},
             )
-
-
-def _mean_speed(metrics: Sequence[Mapping[str, Any]]) -> float:
-    """Return hours of speech per second over all epochs."""
-    seconds = sum(m["seconds"] for m in metrics)
-    return sum(m["hours_per_second"] * m["seconds"] for m in metrics) / max(seconds, 1e-9)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from repkit.api import Config, Corpus, Encoder
+from repkit.api import Corpus, Encoder
 from repkit.errors import UsageError
 from repkit.features.extract import bad_audio_error, decoded, listing, one_pass, one_thread
 from repkit.features.pipeline import AHEAD_BYTES, ahead
@@ -88,7 +88,6 @@ def embed(
     both = {**options, **settings}
     holder = EncoderHolder(encoder, both) if isinstance(encoder, str) else EncoderHolder(None, {}, encoder)
     opened = holder.get()
-    _check_taken(encoder, opened, settings)
     changed = changed_settings(opened, settings)
     stores = {}
     with ExitStack() as stack:
@@ -174,20 +173,6 @@ def _check_once(encoder: str | Encoder, settings: Mapping[str, Any], options: Ma
     if twice:
         raise UsageError(
             f"embed: {', '.join(twice)} given as an option and as a setting; once was expected; leave one out"
-        )
-
-
-def _check_taken(spec: str | Encoder, encoder: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that the specification itself decides: ``functionals:mel`` with ``parts = "prosody"``."""
-    config = getattr(encoder, "config", None)
-    if not settings or not isinstance(config, Config):
-        return
-    wanted = type(config)(**{**config.model_dump(), **settings})
-    other = [key for key in settings if getattr(wanted, key) != getattr(config, key)]
-    if other:
-        raise UsageError(
-            f"embed: encoder {spec!r} decides {', '.join(other)} by itself; {other[0]} = {settings[other[0]]!r} was given as a "
-            "setting besides; leave one out"
         )
 
 
