@@ -17,6 +17,15 @@ import common
 CORPORA = ("emodb", "emovo", "ravdess", "urdu")
 OPENSMILE = {"IS09": "opensmile-IS09", "eGeMAPS": "opensmile-eGeMAPSv02", "ComParE": "opensmile-ComParE_2016"}
 STATISTICS = {"statistics": "statistics-spectrogram"}
+FUNCTIONALS = "functionals"
+TRAINED = {
+    "mix": ("cpc_prosody_functionals", 24, False),
+    "mask": ("masked_spans", 24, False),
+    "mixall": ("cpc_prosody_functionals", 24, True),
+}
+"""Recipe, epochs and whether the labelled corpora are heard too (without labels): trainings of docs/results/stage_one.py."""
+JOINED = {f"functionals_and_{name}": f"{FUNCTIONALS}+embeddings/{name}-s0" for name in TRAINED}
+OURS = {"functionals": FUNCTIONALS, **{name: f"{name}-s0" for name in TRAINED}, **JOINED}
 EVERY = ("protocol.name=published_split", "labels.map=own")
 FITTED = ("training.select_by=nested", "seeds=[0]", "normalisation.mode=global_train")
 """Fitted in one go: nothing is drawn, one seed is all; they read vectors alone, so that frames are not normalised by speaker."""
@@ -37,6 +46,10 @@ SYSTEMS: tuple[tuple[str, dict[str, str], tuple[str, ...]], ...] = (
     ("keesing2020_svm", {"eGeMAPS": OPENSMILE["eGeMAPS"], **STATISTICS}, (*FITTED, *BY_TRAIN, *LOGISTIC)),
     ("keesing2020_svm", OPENSMILE, (*FITTED, *BY_SPEAKER, *RBF)),
     ("keesing2020_svm", {**OPENSMILE, **STATISTICS}, (*FITTED, *BY_SPEAKER, *LINEAR)),
+    ("probe", {"functionals": FUNCTIONALS, **JOINED}, (*FITTED, *BY_TRAIN, *RBF)),
+    ("probe", OURS, (*FITTED, *BY_TRAIN, *LINEAR)),
+    ("probe", {"functionals": FUNCTIONALS, **JOINED}, (*FITTED, *BY_SPEAKER, *RBF)),
+    ("probe", OURS, (*FITTED, *BY_SPEAKER, *LINEAR)),
     ("attentive_cnn", STATISTICS, ("training.epochs=20",)),
     (
         "keesing2020_a1",
@@ -92,8 +105,13 @@ def commands(data: str) -> list[common.Step]:
     speech = common.corpora_options(data, ("librispeech",))
     small = ["--set", "training.epochs=1", "--set", "training.hidden_size=8"]
     steps = [["pretrain-ae", "--recipe", "autoencoder", *speech, "--out", "runs/spectrogram", *small]]
+    for name, (recipe, epochs, everything) in TRAINED.items():
+        heard = common.corpora_options(data, ("librispeech", *CORPORA) if everything else ("librispeech",))
+        sets = ["--set", "training.seed=0", "--set", f"training.epochs={epochs}", "--set", "training.export=best"]
+        steps.append(["pretrain-ae", "--recipe", recipe, *heard, "--out", f"runs/{name}-s0", *sets])
     encoders = [f"opensmile:{name.removeprefix('opensmile-')}" for name in OPENSMILE.values()]
-    for encoder in [*encoders, "statistics:runs/spectrogram"]:
+    ours = ["statistics:runs/spectrogram", FUNCTIONALS, *(f"runs/{name}-s0" for name in TRAINED)]
+    for encoder in [*encoders, *ours]:
         steps.append(["embed", "--encoder", encoder, *common.corpora_options(data, CORPORA), "--out", "embeddings"])
     for recipe, vectors, settings in SYSTEMS:  # so that an interrupted script has the quick systems of all corpora
         for corpus in CORPORA:
@@ -175,7 +193,9 @@ def page(data: str, work: Path, steps: list[common.Step]) -> str:
         *(["## Not run\n\n" + "\n".join(f"- `{text}`" for text in missing)] if missing else []),
         "## Vectors",
         "Made before the systems that read them. *statistics* are mean and deviation of each band of a spectrogram; the autoencoder that "
-        "is trained for one epoch only lends it that spectrogram.",
+        "is trained for one epoch only lends it that spectrogram. *mix*, *mask* and *mixall* are encoders of stage one that no label was "
+        "given to ([what they are worth](stage_one.md)); *mixall* has heard the audio of all four corpora, *mix* and *mask* LibriSpeech "
+        "alone. The fold of a system is ranked as transductive where its encoder has heard it.",
         common.commands_block([step for step in steps if step[0] != "train-ser"], data),
         f"Wall time of all runs together, {environment['cores']} processes: {minutes:.0f} min (other work ran on the machine at the same "
         "time; no speed claim).",

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 PROTOCOL = "published_split"
 SELF_SUPERVISED = "transformers"
 """The encoder whose weights come from self-supervised training elsewhere: another competition."""
-OWN_ENCODERS = ("gru_autoencoder", "statistics", "opensmile")
-"""Encoders without weights from elsewhere; what an autoencoder has heard is listed."""
+OWN_ENCODERS = ("gru_autoencoder", "gru_encoder", "statistics", "functionals", "opensmile")
+"""Encoders without weights from elsewhere; what one of stage one has heard is listed."""
 SELECTION = {
     "dev.uar": "dev UAR",
     "dev.wa": "dev accuracy",
@@ -157,9 +157,14 @@ def _recipe_of(files: RunFiles, condition: str) -> dict[str, Any]:
 
 
 def _sources(files: RunFiles, condition: str) -> list[Mapping[str, Any]]:
-    """Return what made the condition's embeddings, one per corpus."""
+    """Return what made the condition's embeddings, one per corpus, and where several are joined one per part."""
     described = _optional(files.path / "data.json").get("conditions", {}).get(condition, {})
-    return [store.get("source", {}) for store in described.get("stores", {}).values()]
+    sources = [store.get("source", {}) for store in described.get("stores", {}).values()]
+    return [part for source in sources for part in _parts(source)]
+
+
+def _parts(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part["source"] for part in source["parts"]] if source.get("encoder") == "joined" else [source]
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -177,8 +182,9 @@ def _reason_against(files: RunFiles, condition: str) -> str | None:
     if any(phase.get("initial", "previous") not in ("previous", "fresh") for phase in phases):
         return "it starts from the weights of another run, whose speakers are not known here"
     sources = _sources(files, condition)
-    if any(source.get("encoder") == SELF_SUPERVISED for source in sources):
-        names = {str(source.get("model") or source.get("name")) for source in sources}
+    pretrained = [source for source in sources if source.get("encoder") == SELF_SUPERVISED]
+    if pretrained:
+        names = {str(source.get("model") or source.get("name")) for source in pretrained}
         return f"its vectors come from pretrained self-supervised weights ({', '.join(sorted(names))})"
     if files.infos[condition].has_vector and not sources:
         return "data.json does not say what made its vectors"
@@ -297,6 +303,10 @@ def _uses_of_test(files: RunFiles, condition: str, hears: bool, rows: pd.DataFra
     return uses
 
 
+_ABSOLUTE = r"(?:/(?!/)|~|[A-Za-z]:[\\/])"
+"""How an absolute path begins, on any system."""
+
+
 def shown_command(text: str) -> str:
     """Return a command line without the folders of the machine it was typed on: ``NAME=DATA/emodb``, ``PATH/file``."""
     words = shlex.split(text)
@@ -305,9 +315,10 @@ def shown_command(text: str) -> str:
         place = (
             "DATA" if before in ("--corpus", "--hold-out") or word.startswith(("--corpus=", "--hold-out=")) else "PATH"
         )
-        found = re.fullmatch(r"(.*?[=:])?((?:/(?!/)|~|[A-Za-z]:[\\/]).*)", word, flags=re.DOTALL)
+        found = re.fullmatch(rf"(.*?[=:])?({_ABSOLUTE}.*)", word, flags=re.DOTALL)
         if found:
-            last = re.split(r"[\\/]", found[2].rstrip("\\/"))[-1]
-            word = f"{found[1] or ''}{place}/{last}"
+            several = re.split(rf"\+(?={_ABSOLUTE})", found[2])  # stores that are joined
+            last = [re.split(r"[\\/]", path.rstrip("\\/"))[-1] for path in several]
+            word = f"{found[1] or ''}{'+'.join(f'{place}/{name}' for name in last)}"
         shown.append(word)
     return shlex.join(shown)

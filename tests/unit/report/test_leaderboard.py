@@ -226,6 +226,20 @@ def test_a_vector_of_the_own_house_is_inductive_and_says_what_it_is(make_run):
     assert rows["vgg16"]["model"] == "attentive_cnn on log_mel + deep"
 
 
+def joined(*parts):
+    """Return the source of stores that are joined, as `repkit.workflows.train_ser.joined.JoinedStore` writes it."""
+    return {"encoder": "joined", "parts": [{"dim": 2, "dtype": "float32", "source": part} for part in parts]}
+
+
+def test_joined_vectors_say_what_each_part_is(make_run):
+    functionals = {"encoder": "functionals", "name": "functionals"}
+    trained = {**heard("librispeech/1"), "encoder": "gru_encoder", "name": "mix"}
+    run = make_run("svm", conditions=("both",), epoch="fit", sources={"both": joined(functionals, trained)})
+    (row,) = group_of(make_board([run], n_resamples=50))["inductive"]
+    assert (row["heard"], row["pretrained"]) == (["emovo (1.50 h)"], "none")
+    assert row["model"].endswith(" on functionals + mix")
+
+
 def other_train(split):
     split["train"].append(split["test"][0])
 
@@ -235,6 +249,10 @@ REFUSED = {
     "selected_by_protocol": ({"parts": {"selection": "test"}}, "selected on the test folds"),
     "pretrained": (
         {"conditions": ("v",), "sources": {"v": {"encoder": "transformers", "model": "org/hubert"}}},
+        "pretrained self-supervised weights (org/hubert)",
+    ),
+    "pretrained_part": (
+        {"conditions": ("v",), "sources": {"v": joined(STATISTICS, {"encoder": "transformers", "model": "org/hubert"})}},
         "pretrained self-supervised weights (org/hubert)",
     ),
     "unknown": ({"recipe": {"conditions": [{"name": "BL", "embeddings": "x"}]}}, "does not say what made its vectors"),
@@ -298,6 +316,9 @@ def test_commands_lose_the_folders_of_the_machine():
     text = "repkit train-ser --recipe /r/x.toml --corpus a=/data/x/A --hold-out='b=C:\\d\\B' --embeddings IS09=emb/os --embeddings /e/y"
     assert shown_command(text) == (
         "repkit train-ser --recipe PATH/x.toml --corpus a=DATA/A --hold-out=b=DATA/B --embeddings IS09=emb/os --embeddings PATH/y"
+    )
+    assert shown_command("repkit x --embeddings a=/e/one+/f/two --embeddings b=/e/1+2 --embeddings c=e/one+e/two") == (
+        "repkit x --embeddings a=PATH/one+PATH/two --embeddings b=PATH/1+2 --embeddings c=e/one+e/two"
     )
     plain = (
         "repkit train-ser --recipe svm --set 'training.class_weights=\"balanced\"' --corpus c=hub:org/name --set a=1"
