@@ -46,6 +46,8 @@ results: install
 	$(BIN)/python docs/results/dann.py
 	$(BIN)/python docs/results/adapters.py
 	$(BIN)/python docs/results/keesing2020.py
+	$(BIN)/python docs/results/stage_one.py
+	$(BIN)/python docs/results/scale.py
 	$(BIN)/python docs/results/leaderboard.py
 
 bench: install
