@@ -246,17 +246,11 @@ def _scores(options: harness.Options, encoder: GruAutoencoderEncoder, folder: Pa
     for precision in ("fp32", "bf16"):
         embed(encoder, [open_corpus("emodb", place)], folder / "emodb" / precision, precision=precision)
     stores = [f"{precision}={folder / 'emodb' / precision}" for precision in ("fp32", "bf16")]
-    words = ["compare", *stores, "--corpus", f"emodb={place}", "--out", str(folder / "compare"), "--workers", "1"]
+    words = ["probe", *stores, "--corpus", f"emodb={place}", "--workers", "1"]
     subprocess.run([sys.executable, "-m", "repkit", *words], check=True, capture_output=True, cwd=folder)
-    state = json.loads((folder / "compare" / "compare.json").read_text())
-    uar = {
-        (one["normalisation"], one["system"]): 100 * one["uar"] for one in state["scores"] if one["corpus"] == "emodb"
-    }
-    parts = [
-        f"{uar[mode, 'fp32']:.1f} and {uar[mode, 'bf16']:.1f} ({mode.replace('_', '-')} normalisation)"
-        for mode in ("train", "per_speaker")
-    ]
-    return f"UAR of a linear SVM on the vectors of Emo-DB, in float32 and bf16: {' and '.join(parts)}."
+    results = json.loads(next((folder / "runs").rglob("results.json")).read_text())
+    uar = {score["condition"].rpartition(".")[2]: 100 * score["uar"]["mean"] for score in results["scores"]}
+    return f"UAR of a linear SVM on the vectors of Emo-DB (`repkit probe`): {uar['fp32']:.1f} in float32, {uar['bf16']:.1f} in bf16."
 
 
 def _differences(folder: Path, utterances: Sequence[Any], with_onnx: bool) -> str:
