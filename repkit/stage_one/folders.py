@@ -16,6 +16,8 @@ from repkit.errors import UsageError
 MODEL_TYPE = "repkit_gru_autoencoder"
 COMPONENTS = {MODEL_TYPE: "gru_autoencoder", "repkit_gru_encoder": "gru_encoder"}
 """``model_type`` of each kind of model that pretrain-ae makes to the encoder (group ``repkit.encoders``) that reads it."""
+CLASSES = {MODEL_TYPE: "GruAutoencoder", "repkit_gru_encoder": "GruEncoder"}
+"""The same to the name of the class that transformers loads it by."""
 
 
 def model_type(folder: Path) -> str | None:
@@ -48,6 +50,11 @@ def find_model(path: Path) -> tuple[Path, str]:
     if model_type(path) in COMPONENTS:
         inner = resolved.name.startswith("encoder")
         return path, resolved.parent.name + resolved.name.removeprefix("encoder") if inner else resolved.name
+    if (path / "protocol.json").is_file():
+        raise UsageError(
+            f"encoder {path}: got a run of repkit train-ser, which holds emotion models; expected a run of repkit pretrain-ae; "
+            f'check the path, or open it by repkit.load_run("{path}")'
+        )
     if (path / "status.json").is_file():
         state = json.loads((path / "status.json").read_text(encoding="utf-8"))
         raise UsageError(
@@ -97,13 +104,15 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars."""
+    """Keep transformers from drawing its own progress bars and from reporting what the caller checks; errors are told."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -18,6 +18,7 @@ from repkit.features.prosody import Contours, PitchConfig, check_grid, deltas, l
 from repkit.features.spectral import SAMPLE_RATE, frame_count, hz_from_mel, mel_from_hz
 from repkit.stage_one.contour_statistics import DELTA_STATISTICS, RHYTHM, STATISTICS, describe, rhythm
 from repkit.stage_one.naming import setting_word
+from repkit.stage_one.waveforms import sound_waveforms
 
 CONTOURS: Mapping[str, tuple[str, str]] = {
     "f0": ("F0 above 27.5 Hz, voiced frames only", "semitones"),
@@ -103,7 +104,7 @@ class FunctionalsEncoder:
             torch.no_grad(),
             one_thread(),
         ):  # more are no sooner done with arrays as small, and stand in each other's way
-            return [self._encode(np.ascontiguousarray(waveform, np.float32)) for waveform in waveforms]
+            return [self._encode(waveform) for waveform in sound_waveforms(waveforms)]
 
     def _encode(self, waveform: np.ndarray) -> np.ndarray:
         signal = torch.from_numpy(waveform)

@@ -30,13 +30,14 @@ from transformers.utils import ModelOutput
 
 from repkit.api import Config
 from repkit.errors import UsageError
-from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
+from repkit.stage_one.folders import find_model, pick_device, weights_sha256
 from repkit.stage_one.frontends import frames_of
 from repkit.stage_one.gru_decoders import Decoders
 from repkit.stage_one.naming import own_seed, untrained_mark
 from repkit.stage_one.readouts import Layers, pool, sequences, vector_size
 from repkit.stage_one.recurrent import RecurrentStack, reverse_valid
-from repkit.stage_one.waveforms import EncodesWaveforms
+from repkit.stage_one.waveforms import EncodesWaveforms, sound_waveforms
+from repkit.stage_one.whole_weights import LoadsWhole, refuse_other
 
 EARLIER = ("representation", "states", "pooled", "sequence")
 """Readouts that always read the layers they are about."""
@@ -150,7 +151,7 @@ class GruAutoencoderOutput(ModelOutput):
     reconstruction: Tensor | None = None
 
 
-class GruAutoencoder(Decoders, EncodesWaveforms, PreTrainedModel):
+class GruAutoencoder(LoadsWhole, Decoders, EncodesWaveforms, PreTrainedModel):
     """Encoder, vector and decoder.
 
     Example:
@@ -317,6 +318,7 @@ class GruAutoencoderEncoder:
         self.level = "frame" if self.kind == "sequence" else "utterance"
         self.layers: Layers = config.layers or ("last" if self.level == "frame" else "all")
         self._weights = weights_sha256(folder)
+        refuse_other(folder, GruAutoencoderConfig.model_type, f"encoder {config.path}, read as gru_autoencoder")
         settings = GruAutoencoderConfig.from_pretrained(folder)
         run_seed = own_seed(settings.provenance)
         self.seed = run_seed if config.seed is None else config.seed
@@ -334,8 +336,7 @@ class GruAutoencoderEncoder:
                 settings.init = config.init or settings.init
                 model = GruAutoencoder(settings)
         else:
-            with quiet_transformers():
-                model = GruAutoencoder.from_pretrained(folder)
+            model = GruAutoencoder.from_pretrained(folder)
         self.model = model.to(pick_device(config.device)).eval()
         self.frame_shift_s = self.model.frontend.frame_shift_s if self.level == "frame" else None
         c = model.config
@@ -352,12 +353,17 @@ class GruAutoencoderEncoder:
         self.name = before + run_name + after + ("" if self.layers == usual else f"-{self.layers}")
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
-        return self.encode_frames(frames_of(waveforms, self.model.frontend))
+        """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch.
+
+        Raises:
+            UsageError: waveforms that are not mono, or too short.
+            BadAudioError: empty waveforms, or samples that are not finite.
+        """
+        return self.encode_frames(frames_of(sound_waveforms(waveforms), self.model.frontend))
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
-        return frames_of([waveform], self.model.frontend)[0]
+        return frames_of(sound_waveforms([waveform]), self.model.frontend)[0]
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return what `encode` returns, from frames."""

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.runs.seeding import derive_seed
-from repkit.stage_one.folders import find_model, pick_device, quiet_transformers, weights_sha256
+from repkit.stage_one.folders import find_model, pick_device, weights_sha256
 from repkit.stage_one.frontends import frames_of
 from repkit.stage_one.naming import own_seed, untrained_mark
 from repkit.stage_one.readouts import (
@@ -33,7 +33,8 @@ from repkit.stage_one.readouts import (
     vector_size,
 )
 from repkit.stage_one.recurrent import RecurrentStack, reverse_index, take
-from repkit.stage_one.waveforms import EncodesWaveforms
+from repkit.stage_one.waveforms import EncodesWaveforms, sound_waveforms
+from repkit.stage_one.whole_weights import LoadsWhole, refuse_other
 
 FARTHEST = 10.0
 """Deviations from the mean beyond which a frame's value is brought back."""
@@ -109,7 +110,7 @@ class GruEncoderConfig(PreTrainedConfig):
         return mel if self.inputs == "mel" and mel else list(range(len(self.columns)))
 
 
-class GruEncoder(EncodesWaveforms, PreTrainedModel):
+class GruEncoder(LoadsWhole, EncodesWaveforms, PreTrainedModel):
     """Frames to states of every layer, and to a vector.
 
     Example:
@@ -260,8 +261,8 @@ class GruEncoderEncoder:
         self.level = "frame" if self.kind == "sequence" else "utterance"
         self.layers: Layers = config.layers or ("last" if self.level == "frame" else "all")
         self._weights = weights_sha256(folder)
-        with quiet_transformers():
-            model = GruEncoder.from_pretrained(folder)
+        refuse_other(folder, GruEncoderConfig.model_type, f"encoder {config.path}, read as gru_encoder")
+        model = GruEncoder.from_pretrained(folder)
         if config.init is not None and not config.untrained:
             raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
         run_seed = own_seed(model.config.provenance)
@@ -281,15 +282,20 @@ class GruEncoderEncoder:
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
-        return frames_of([waveform], self.model.frontend)[0]
+        return frames_of(sound_waveforms([waveform]), self.model.frontend)[0]
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per utterance from its frames, float32, whatever the batch."""
         return self.model.encode_frames(frames, self.kind, self.config.batch_size, self.layers)
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch."""
-        return self.encode_frames(frames_of(waveforms, self.model.frontend))
+        """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch.
+
+        Raises:
+            UsageError: waveforms that are not mono, or too short.
+            BadAudioError: empty waveforms, or samples that are not finite.
+        """
+        return self.encode_frames(frames_of(sound_waveforms(waveforms), self.model.frontend))
 
     def provenance(self) -> Mapping[str, object]:
         """Return JSON values: architecture, readout, objectives, checksum of the weights, frontend, what was heard."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,30 @@ _BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "hf": ("transformers", {}),
 }
 """Prefixes of repkit's own encoders, all of which read a ``path``."""
+
+
+def load_encoder(encoder: str | os.PathLike[str], **settings: Any) -> Encoder:
+    """Return an encoder by what stands behind ``repkit embed --encoder``: the front door for programs.
+
+    Example:
+        >>> encoder = load_encoder("functionals")  # doctest: +SKIP
+        >>> vectors = encoder.encode([waveform])  # mono, float, 16 kHz  # doctest: +SKIP
+
+    Args:
+        encoder: a stage-one run of any objective, the model folder in it, ``functionals``, ``untrained:RUN``,
+            ``statistics:RUN``, ``hf:ORG/NAME``, an installed encoder; see `open_encoder`.
+        **settings: of that encoder, such as ``readout``, ``level``, ``layer``, ``batch_size``, ``device``.
+
+    Returns:
+        an object with ``encode(list of (S,) waveforms) -> list of (D,) vectors or (T, D) states``, ``name``, ``dim``, ``level``
+        and ``provenance()`` (`repkit.api.Encoder`).
+
+    Raises:
+        UsageError: no such folder, an unfinished run, or an unknown prefix.
+        RecipeError: settings that the encoder does not have, or wrong values, all at once.
+        PluginError: the encoder is not installed, or broken.
+    """
+    return open_encoder(os.fspath(encoder), **settings)
 
 
 def open_encoder(spec: str, **options: Any) -> Encoder:

@@ -13,10 +13,14 @@ import torch
 from repkit import api
 from repkit.errors import UsageError
 from repkit.stage_one.folders import pick_device, quiet_transformers
+from repkit.stage_one.waveforms import sound_waveforms
+from repkit.stage_one.whole_weights import refuse_gaps
 
 SAMPLE_RATE = 16000
 MAX_SAMPLES = 30 * SAMPLE_RATE
 """Samples per utterance of a full batch, padding included; longer ones make smaller batches."""
+TRAINING_ONLY = frozenset({"masked_spec_embed"})
+"""Weights that some published models were saved without: what replaces masked frames in training, and only there."""
 
 
 class PretrainedEncoder:
@@ -57,7 +61,7 @@ class PretrainedEncoder:
         self.config = config
         self.level = config.level
         self._device = pick_device(config.device)
-        self.model, self.extractor = _load(config.path, config.revision)
+        self.model, self.extractor, self._random = _load(config.path, config.revision)
         self.model.to(self._device).eval()
         found = self.model.config
         if getattr(found, "is_encoder_decoder", False):
@@ -85,14 +89,17 @@ class PretrainedEncoder:
 
     @torch.no_grad()
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return one (D,) vector or (T, D) sequence per waveform (16 kHz), float32, whatever the batch."""
+        """Return one (D,) vector or (T, D) sequence per waveform (16 kHz), float32, whatever the batch.
+
+        Raises:
+            UsageError: waveforms that are not mono.
+            BadAudioError: empty waveforms, or samples that are not finite.
+        """
+        waveforms = sound_waveforms(waveforms)
         found: list[np.ndarray] = [np.empty(0)] * len(waveforms)
         for chosen in self._batches([len(w) for w in waveforms]):
             # each utterance is normalised by itself, never with the padding of its neighbours
-            inputs = [
-                self.extractor(np.asarray(waveforms[i], np.float32), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-                for i in chosen
-            ]
+            inputs = [self.extractor(waveforms[i], sampling_rate=SAMPLE_RATE, return_tensors="pt") for i in chosen]
             for i, states in zip(chosen, self._states(inputs), strict=True):
                 values = states if self.level == "frame" else states.mean(0)
                 found[i] = values.float().cpu().numpy()
@@ -148,22 +155,27 @@ class PretrainedEncoder:
     def _checksum(self) -> str:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
+            if name in self._random:  # drawn anew at every start: stores would have another identity each time
+                continue
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
-def _load(path: str, revision: str | None) -> tuple[Any, Any]:
+def _load(path: str, revision: str | None) -> tuple[Any, Any, frozenset[str]]:
+    """Return model, feature extractor and the names of weights that were not saved and change no hidden state."""
     from transformers import AutoFeatureExtractor, AutoModel
 
     where = f"encoder hf:{path}"
     try:
         extractor = AutoFeatureExtractor.from_pretrained(path, revision=revision)
         with quiet_transformers():
-            model = AutoModel.from_pretrained(path, revision=revision)
+            model, info = AutoModel.from_pretrained(path, revision=revision, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{where}: cannot be loaded ({str(error).splitlines()[0]}); expected an id on the Hugging Face hub or a "
             "folder with config.json, weights and preprocessor_config.json; check the name and the connection"
         ) from error
-    return model, extractor
+    # what heads of other tasks have left in the file is of no concern; what the encoder lacks would be random
+    refuse_gaps({**info, "unexpected_keys": ()}, where, TRAINING_ONLY)
+    return model, extractor, frozenset(info["missing_keys"])

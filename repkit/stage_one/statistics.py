@@ -10,6 +10,7 @@ import numpy as np
 from repkit import api
 from repkit.stage_one.folders import find_model, stored_frontend
 from repkit.stage_one.frontends import frames_of, rebuild_frontend
+from repkit.stage_one.waveforms import sound_waveforms
 
 
 class StatisticsEncoder:
@@ -46,11 +47,11 @@ class StatisticsEncoder:
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (2 F,) vector per waveform, float32."""
-        return self.encode_frames(frames_of(waveforms, self.frontend))
+        return self.encode_frames(frames_of(sound_waveforms(waveforms), self.frontend))
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
-        return frames_of([waveform], self.frontend)[0]
+        return frames_of(sound_waveforms([waveform]), self.frontend)[0]
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (2 F,) vector per utterance from its frames, float32."""

@@ -139,7 +139,7 @@ def test_parts_are_the_blocks(speech):
     assert len(mel) == 600
 
 
-@pytest.mark.parametrize("n", [0, 1, 100, 639, 640, 641, 800, 801, 2000])
+@pytest.mark.parametrize("n", [1, 100, 639, 640, 641, 800, 801, 2000])
 def test_very_short_sounds(n):
     random = np.random.default_rng(n)
     for x in (0.1 * random.normal(size=n), np.zeros(n), np.ones(n)):

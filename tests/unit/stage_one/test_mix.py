@@ -91,7 +91,7 @@ def test_what_a_recipe_says_wrong_is_told_before_anything_runs():
         check_objectives([{"name": "apc"}, {"name": "cpc", "stps": [3], "temperature": -1}])
     assert sorted(caught.value.problems) == [
         "objectives.1.stps: unknown key; did you mean 'steps'?",
-        "objectives.1.temperature: got -1; input should be greater than 0",
+        "objectives.1.temperature: got -1; a number above 0 was expected",
     ]
     with pytest.raises(PluginError, match="did you mean 'masked_spans'"):
         check_objectives([{"name": "masked_span"}])
