@@ -21,6 +21,7 @@ CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SVM-IS09/ravdess", ()),
     ("SVM-IS09-nested/ravdess", ()),
     ("A1/emodb", ("--seeds", "1")),
+    ("A2/emodb", ("--seeds", "1")),
     ("A1/ravdess", ("--seeds", "1", "--set", "training.epochs=15")),
 )
 OTHERS = ("emovo", "urdu")
@@ -128,7 +129,7 @@ def findings(cells: list[dict[str, Any]]) -> list[str]:
     """Return one sentence for each claim that the measured cells can decide."""
     by_name = {f"{c['system']}/{c['corpus']}": c for c in cells if c["state"] == "measured"}
     lines = []
-    for name, most in (("SVM-IS09/emodb", 1.0), ("SVM-IS09/ravdess", 1.0), ("A1/emodb", 3.0)):
+    for name, most in (("SVM-IS09/emodb", 1.0), ("SVM-IS09/ravdess", 1.0), ("A1/emodb", 3.0), ("A2/emodb", 3.0)):
         if name in by_name:
             gap = 100 * by_name[name]["ours"]["difference"]
             lines.append(
