@@ -70,7 +70,19 @@ class SpeakerLeakError(DataError):
     """A speaker stands in more than one of train, dev and test."""
 
 
+_CLOSE_ENOUGH = 0.65
+"""Share of letters in common (difflib's ratio): one wrong letter of three passes, 'ekman' for 'neumann2019' (0.50) and 'wavs'
+for 'ravdess' (0.55) do not. Source: own design."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known name, else an empty string."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return ``"; did you mean 'x'?"`` for the closest known name, an empty string where none is close.
+
+    Capitals do not matter. A single letter is close to nothing but itself: whatever was meant, it was no slip.
+    """
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(one.casefold(), one)
+    key = name.casefold()
+    close = [key] if key in plain else get_close_matches(key, plain, n=1, cutoff=_CLOSE_ENOUGH) if len(key) > 1 else []
+    return f"; did you mean {plain[close[0]]!r}?" if close else ""

@@ -61,7 +61,8 @@ def check_utterances(utterances: Iterable[Utterance]) -> list[Utterance]:
     if nameless:
         raise DataError(
             f"utterance {nameless[0]!r} (and {len(nameless) - 1} more): no speaker; expected one, because folds must "
-            "keep speakers apart; fill the speaker column, name it in the column map, or leave these utterances out",
+            "keep speakers apart; fill the speaker column, name it with --corpus-set "
+            f"{nameless[0].split('/', 1)[0]}.columns.speaker=COLUMN, or leave these utterances out",
             [f"{name}: no speaker" for name in nameless[:20]],
         )
     twice = [name for name, n in Counter(utterance.id for utterance in ordered).items() if n > 1]
@@ -98,7 +99,7 @@ def speaker_parts(
     if len(genders) < 3:
         raise DataError(
             f"corpus {corpus!r}: {len(genders)} speaker(s) with usable labels; at least 3 were expected, one each for "
-            "train, dev and test; hold the corpus out whole (--hold-out), or add speakers"
+            f"train, dev and test; hold the corpus out whole (--hold-out {corpus}=PATH instead of --corpus), or add speakers"
         )
     by_gender: dict[str, list[str]] = defaultdict(list)
     for speaker in sorted(genders, key=lambda s: hash_key(seed, s)):
@@ -178,7 +179,8 @@ def _dev_utterances(rest: Sequence[Utterance], config: DevConfig, fold_name: str
     if not drawn:
         raise DataError(
             f"fold {fold_name!r}: dev_fraction = {config.dev_fraction} of {len(rest)} utterances in {len(sessions)} "
-            'sessions gives no dev utterance; expected at least one; raise dev_fraction or set dev = "speakers"'
+            "sessions gives no dev utterance; expected at least one; raise it (--set protocol.dev_fraction=0.2) or hold whole "
+            "speakers out (--set protocol.dev=speakers)"
         )
     return drawn
 
@@ -207,14 +209,16 @@ def _dev_speakers(rest: Sequence[Utterance], config: DevConfig, fold_index: int,
     if len(speakers) < 2:
         raise DataError(
             f"fold {fold_name!r}: {len(speakers)} speaker is left outside the test part; expected at least 2, one for "
-            'train and one for dev; use a corpus of 3 or more speakers, or set dev = "utterances" or dev = "none"'
+            "train and one for dev; use a corpus of 3 or more speakers, or take dev from the training speaker's utterances "
+            "(--set protocol.dev=utterances), or none (--set protocol.dev=none --set training.select_by=last)"
         )
     genders = speaker_genders(rest)
     size = config.n_dev_speakers or _default_size(speakers, genders)
     if size >= len(speakers):
         raise DataError(
             f"fold {fold_name!r}: n_dev_speakers = {size} with {len(speakers)} speakers outside the test part; "
-            f"expected at most {len(speakers) - 1}, so that train keeps one; lower n_dev_speakers"
+            f"expected at most {len(speakers) - 1}, so that train keeps one; lower it, for example --set "
+            "protocol.n_dev_speakers=1"
         )
     start = fold_index * size % len(speakers)
     order = speakers[start:] + speakers[:start]

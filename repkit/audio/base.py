@@ -162,6 +162,29 @@ def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Pa
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
+class RowProblems:
+    """What is wrong with the rows of a table, where many rows often have the same fault."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[str]] = {}
+
+    def add(self, where: str, what: str) -> None:
+        """Note that the row at `where` has this fault."""
+        self._rows.setdefault(what, []).append(where)
+
+    def __len__(self) -> int:
+        """Return how many faults were noted, alike or not."""
+        return sum(map(len, self._rows.values()))
+
+    def lines(self) -> list[str]:
+        """Return one line per kind of fault, in the order met, with the first row and how many more have the same."""
+        return [f"{_rows_text(rows)}: {what}" for what, rows in self._rows.items()]
+
+
+def _rows_text(rows: Sequence[str]) -> str:
+    return rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more row{'s' if len(rows) > 2 else ''}"
+
+
 def shorten(problems: Sequence[str]) -> list[str]:
     """Return the first problems and a line saying how many more there are."""
     if len(problems) <= MAX_PROBLEMS:

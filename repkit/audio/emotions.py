@@ -7,7 +7,9 @@ name. Merging classes (excitement into happiness, say) is the business of label 
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
+from collections.abc import Mapping
 
 from repkit.errors import DataError, did_you_mean
 
@@ -178,7 +180,7 @@ def _lookup() -> dict[str, str]:
 _LOOKUP = _lookup()
 
 
-def canonical_emotion(label: str, where: str) -> str:
+def canonical_emotion(label: str, where: str, corpus: str = "NAME") -> str:
     """Return the vocabulary's name of a corpus label.
 
     Case, accents, hyphens and underscores do not matter; anything else must stand in `EMOTIONS` or `ALIASES`.
@@ -186,6 +188,7 @@ def canonical_emotion(label: str, where: str) -> str:
     Args:
         label: what the corpus says.
         where: file and line, for the error.
+        corpus: name of the corpus, for the option that the error shows.
 
     Raises:
         DataError: the label is not known; the message suggests the nearest one.
@@ -193,11 +196,28 @@ def canonical_emotion(label: str, where: str) -> str:
     try:
         return _LOOKUP[_key(label)]
     except KeyError:
-        raise DataError(
-            f"{where}: emotion {label!r} is not known{_hint(label)}; "
-            "expected a name of repkit's vocabulary or one of its aliases; correct the label, or map it with "
-            f"--corpus-set NAME.emotions.{label}=EMOTION"
-        ) from None
+        raise DataError(f"{where}: {unknown_emotion(label, corpus)}") from None
+
+
+def unknown_emotion(label: str, corpus: str = "NAME") -> str:
+    """Return what to say of a label that `is_emotion` does not know: the nearest name, and the option that maps it."""
+    option = shlex.quote(f"{corpus}.emotions.{label}=EMOTION")
+    return (
+        f"emotion {label!r} is not known{_hint(label)}; expected a name of repkit's vocabulary or one of its aliases; "
+        f"correct the label, or map it with --corpus-set {option}"
+    )
+
+
+def check_emotion_map(emotions: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a corpus's map from its labels to the vocabulary; for the settings of corpora that take one.
+
+    Raises:
+        ValueError: what labels are mapped to is no emotion; names all of these, with the nearest one.
+    """
+    wrong = [f"{label} = {name!r}{_hint(name)}" for label, name in emotions.items() if not is_emotion(name)]
+    if wrong:
+        raise ValueError(f"maps to what is no emotion of repkit's vocabulary: {', '.join(wrong)}; correct the setting")
+    return emotions
 
 
 def _hint(label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from repkit.api import Audio, Config, Utterance
-from repkit.audio.base import FileCorpus, audio_files, gender_of, shorten
+from repkit.audio.base import FileCorpus, RowProblems, audio_files, gender_of, shorten
 from repkit.audio.decode import AUDIO_SUFFIXES
-from repkit.audio.emotions import canonical_emotion
-from repkit.audio.table import ROLES, TableOptions, read_table, utterance_name
+from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
+from repkit.audio.table import TableOptions, check_roles, read_table, utterance_name
 from repkit.errors import DataError
 
 _GROUPS = ("id", "speaker", "session", "gender", "language", "emotion", "text")
@@ -61,10 +62,12 @@ class FolderCorpus(FileCorpus):
         @field_validator("columns")
         @classmethod
         def _known_roles(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-            for role in value:
-                if role not in ROLES:
-                    raise ValueError(f"no such role {role!r}; expected {', '.join(ROLES)}")
-            return value
+            return check_roles(value)
+
+        @field_validator("emotions")
+        @classmethod
+        def _known_emotions(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+            return check_emotion_map(value)
 
         @field_validator("pattern")
         @classmethod
@@ -97,7 +100,11 @@ class FolderCorpus(FileCorpus):
     def _list(self) -> Sequence[Utterance]:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: there is no such folder; expected the folder of corpus {self.name!r}")
-        table = None if self.config.pattern is not None else find_table(Path(self.config.path), self.config.table)
+        table = (
+            None
+            if self.config.pattern is not None
+            else find_table(Path(self.config.path), self.config.table, self.name)
+        )
         if self.config.pattern is not None:
             return self._from_names(self.config.pattern)
         if table is None:
@@ -129,7 +136,7 @@ class FolderCorpus(FileCorpus):
                 f"corpus {self.name}: {len(strangers)} of {len(files)} audio files do not fit the pattern {pattern!r} "
                 f"and are left alone, for example {strangers[0]}"
             )
-        problems: list[str] = []
+        problems = RowProblems()
         utterances = []
         seen: dict[str, str] = {}
         for path, match in matched:
@@ -137,32 +144,32 @@ class FolderCorpus(FileCorpus):
             if utterance is None:
                 continue
             if utterance.id in seen:
-                problems.append(
-                    f"{path.relative_to(self.root)}: id {utterance.id!r} is also that of {seen[utterance.id]}"
+                problems.add(
+                    str(path.relative_to(self.root)), f"id {utterance.id!r} is also that of {seen[utterance.id]}"
                 )
             seen[utterance.id] = str(path.relative_to(self.root))
             utterances.append(utterance)
         if problems:
             raise DataError(
                 f"{self.root}: {len(problems)} of {len(matched)} file names cannot be used as they are; "
-                "map labels with --corpus-set NAME.emotions.CODE=anger or correct the pattern",
-                shorten(problems),
+                f"map labels with --corpus-set {self.name}.emotions.CODE=EMOTION or correct the pattern",
+                shorten(problems.lines()),
             )
         return utterances
 
-    def _from_match(self, path: Path, match: re.Match[str], problems: list[str]) -> Utterance | None:
+    def _from_match(self, path: Path, match: re.Match[str], problems: RowProblems) -> Utterance | None:
         relative = path.relative_to(self.root).as_posix()
         groups = {name: value for name, value in match.groupdict().items() if value is not None}
+        label = groups.get("emotion")
+        mapped = None if label is None else self.config.emotions.get(label, label)
         try:
-            label = groups.get("emotion")
-            emotion = None if label is None else canonical_emotion(self.config.emotions.get(label, label), relative)
+            if mapped is not None and not is_emotion(mapped):
+                raise ValueError(unknown_emotion(mapped, self.name))
             gender = gender_of(groups.get("gender", ""))
-        except DataError as error:
-            problems.append(error.message)
-            return None
         except ValueError as error:
-            problems.append(f"{relative}: {error}")
+            problems.add(relative, str(error))
             return None
+        emotion = None if mapped is None else canonical_emotion(mapped, relative)
         extra = {k: v for k, v in groups.items() if k not in _GROUPS}
         if label is not None:
             extra["original_label"] = label
@@ -180,8 +187,13 @@ class FolderCorpus(FileCorpus):
         )
 
 
-def find_table(path: Path, table: str | None = None) -> Path | None:
+def find_table(path: Path, table: str | None = None, corpus: str = "NAME") -> Path | None:
     """Return the CSV table of a folder: the one named, the path itself, metadata.csv, or the only one there.
+
+    Args:
+        path: the folder, or the table.
+        table: name of a table in the folder.
+        corpus: name of the corpus, for the option that errors show.
 
     Raises:
         DataError: the named table is missing, or there are several and none is called metadata.csv.
@@ -193,14 +205,19 @@ def find_table(path: Path, table: str | None = None) -> Path | None:
         return path
     if table is not None:
         if not (path / table).is_file():
-            raise DataError(f"{path / table}: there is no such table; correct table = {table!r}")
+            raise DataError(
+                f"{path / table}: there is no such table; name one that is there with --corpus-set {corpus}.table=FILE.csv"
+            )
         return path / table
     if (path / "metadata.csv").is_file():
         return path / "metadata.csv"
     others = sorted(p for p in path.glob("*") if p.suffix.lower() in {".csv", ".tsv"})
     if len(others) > 1:
         names = ", ".join(p.name for p in others)
-        raise DataError(f"{path}: has several tables ({names}) and no metadata.csv; name one with table = ...")
+        raise DataError(
+            f"{path}: has several tables ({names}) and no metadata.csv; name one with --corpus-set "
+            f"{shlex.quote(f'{corpus}.table={others[0].name}')}"
+        )
     return others[0] if others else None
 
 

@@ -13,16 +13,19 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from repkit.api import Config, Utterance
-from repkit.audio.base import gender_of, shorten
+from repkit.audio.base import RowProblems, gender_of, shorten
 from repkit.audio.decode import decode
-from repkit.audio.emotions import canonical_emotion
+from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
 from repkit.audio.presets import PRESETS
 from repkit.audio.rows import DatasetRows, ParquetRows, Row, Rows, find_parquet
-from repkit.audio.table import ROLES, utterance_name
+from repkit.audio.table import ROLES, check_roles, utterance_name
 from repkit.errors import BadAudioError, DataError, RepkitWarning, did_you_mean
 
 CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps its own parquet copy of a dataset."""
+
+_NO_ROLES = ("start", "end", "channel")
+"""What columns of audio files may be and those of a dataset that carries its audio may not."""
 
 
 class HubCorpus:
@@ -70,10 +73,12 @@ class HubCorpus:
         @field_validator("columns")
         @classmethod
         def _known_roles(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-            for role in value:
-                if role not in ROLES or role in {"start", "end", "channel"}:
-                    raise ValueError(f"no such role {role!r}; expected {', '.join(ROLES)} without start, end, channel")
-            return value
+            return check_roles(value, _NO_ROLES)
+
+        @field_validator("emotions")
+        @classmethod
+        def _known_emotions(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+            return check_emotion_map(value)
 
         @model_validator(mode="after")
         def _one_source(self) -> HubCorpus.Config:
@@ -103,19 +108,21 @@ class HubCorpus:
         if self._utterances is None:
             rows, columns = self._open()
             meta = [column for role, column in columns.items() if role != "audio"]
-            problems: list[str] = []
+            problems = RowProblems()
             listed: list[Utterance] = []
             for number, row in enumerate(rows.scan(meta or [columns["audio"]])):
                 utterance = self._utterance(number, row, problems)
                 if utterance.id in self._index:
-                    problems.append(
-                        f"row {number}: id {utterance.id!r} stands already in row {self._index[utterance.id]}"
+                    problems.add(
+                        f"row {number}", f"id {utterance.id!r} stands already in row {self._index[utterance.id]}"
                     )
                 self._index[utterance.id] = number
                 listed.append(utterance)
             if problems:
                 self._index = {}
-                raise DataError(f"{self._what()}: {len(problems)} problem(s) in {len(listed)} rows", shorten(problems))
+                raise DataError(
+                    f"{self._what()}: {len(problems)} problem(s) in {len(listed)} rows", shorten(problems.lines())
+                )
             self._utterances = tuple(listed)
         return self._utterances
 
@@ -146,10 +153,10 @@ class HubCorpus:
         rows, columns = self._open()
         count = skip
         for row in rows.rows(skip):
-            problems: list[str] = []
+            problems = RowProblems()
             utterance = self._utterance(count, row, problems)
             if problems:
-                raise DataError(f"{self._what()}: row {count} cannot be used", problems)
+                raise DataError(f"{self._what()}: row {count} cannot be used", problems.lines())
             count += 1
             try:
                 sound: np.ndarray | Exception = _sound(row[columns["audio"]], utterance.id, max_duration_s)
@@ -175,6 +182,11 @@ class HubCorpus:
         else:
             what |= {"id": c.id, "config": c.config, "split": c.split, "revision": c.revision}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def unused_columns(self) -> list[str]:
+        """Return the columns that no role has been found for, in their order."""
+        rows, columns = self._open()
+        return [name for name in rows.columns if name not in columns.values()]
 
     def _what(self) -> str:
         c = self.config
@@ -209,7 +221,9 @@ class HubCorpus:
             return
         line = f"{self._what()}: {count} rows; expected {expected}, the published number"
         if count < expected and self.config.path is None and not self.config.allow_partial:
-            raise DataError(f"{line}; the copy is cut: set allow_partial = true to take it, or use another source")
+            raise DataError(
+                f"{line}; the copy is cut: take it with --corpus-set {self.name}.allow_partial=true, or use another source"
+            )
         if line not in self.notes:
             self._warn(line)
 
@@ -223,19 +237,19 @@ class HubCorpus:
         found: dict[str, str] = {}
         lower = {name.casefold(): name for name in present}
         for role, names in ROLES.items():
-            if role in {"start", "end", "channel"}:
+            if role in _NO_ROLES:
                 continue
             names = ("audio", *names) if role == "audio" else names
             column = given[role] if role in given else next((lower[n] for n in names if n in lower), "")
             if column and column in present:
                 found[role] = column
         if "audio" not in found:
-            problems.append("no column with audio: add --corpus-set NAME.columns.audio=COLUMN")
+            problems.append(f"no column with audio: add --corpus-set {self.name}.columns.audio=COLUMN")
         if problems:
             raise DataError(f"{self._what()}: columns do not fit; the columns are: {', '.join(present)}", problems)
         return found
 
-    def _utterance(self, number: int, row: Row, problems: list[str]) -> Utterance:
+    def _utterance(self, number: int, row: Row, problems: RowProblems) -> Utterance:
         c, columns, rows = self.config, self._columns, self._rows
         value = {
             role: rows.label(column, row.get(column)) if rows is not None else row.get(column)
@@ -254,14 +268,19 @@ class HubCorpus:
             session=f"{c.name}/{session}" if session else None,
             gender=_try(lambda: gender_of(_text(value.get("gender")) or ""), where, problems),
             language=_text(value.get("language")) or c.language,
-            emotion=_try(lambda: self._emotion(_text(value.get("emotion")), where), where, problems),
+            emotion=_try(lambda: self._emotion(_text(value.get("emotion"))), where, problems),
             arousal=_try(lambda: self._rating("arousal", value.get("arousal")), where, problems),
             valence=_try(lambda: self._rating("valence", value.get("valence")), where, problems),
             text=_text(value.get("text")),
         )
 
-    def _emotion(self, label: str | None, where: str) -> str | None:
-        return None if label is None else canonical_emotion(self.config.emotions.get(label, label), where)
+    def _emotion(self, label: str | None) -> str | None:
+        if label is None:
+            return None
+        mapped = self.config.emotions.get(label, label)
+        if not is_emotion(mapped):
+            raise ValueError(unknown_emotion(mapped, self.name))
+        return canonical_emotion(mapped, self.name)
 
     def _rating(self, role: str, value: Any) -> float | None:
         if value is None or value == "" or value != value:
@@ -273,13 +292,11 @@ class HubCorpus:
         return round(1.0 + 4.0 * (number - low) / (high - low), 6)
 
 
-def _try(make: Callable[[], Any], where: str, problems: list[str]) -> Any:
+def _try(make: Callable[[], Any], where: str, problems: RowProblems) -> Any:
     try:
         return make()
-    except DataError as error:
-        problems.append(error.message)
     except (ValueError, TypeError) as error:
-        problems.append(f"{where}: {error}")
+        problems.add(where, str(error))
     return None
 
 
@@ -348,7 +365,7 @@ def _converted(
     if not whole and partial and not allow_partial:
         problems.append(
             f"{id} at {CONVERTED}: only a partial copy of {folder}/{split} is there, cut at a size limit of the hub; "
-            "set allow_partial = true to take it"
+            "take it with --corpus-set NAME.allow_partial=true"
         )
         return None
     chosen = sorted(whole or partial)

@@ -17,13 +17,35 @@ import numpy as np
 from repkit.api import Corpus, Utterance
 from repkit.audio.base import FileCorpus, count_mismatches
 from repkit.audio.decode import SAMPLE_RATE
+from repkit.audio.folder import FolderCorpus
+from repkit.audio.presets import PRESETS
 from repkit.audio.synthetic import SyntheticCorpus
+from repkit.audio.table import ROLES
 from repkit.errors import BadAudioError, RepkitError
 
 Progress = Callable[[int, int], None]
 """(done, total) after every few utterances; total is 0 while unknown (streams)."""
 
+FULL_SCALE = 0.999
+"""Samples from here on count as clipped: full scale less what a conversion of the rate may take off it."""
+CLIPPED_FROM = 1e-3
+"""Share of clipped samples from which an utterance is listed. Emo-DB, whose files are all scaled to full scale, has at most
+1.1e-4 of them there; overdriven speech has some hundredths. Source: own design."""
+
 _CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One utterance as it was found: samples, hash of its sound, share of clipped samples, what is wrong with it."""
+
+    samples: int = 0
+    digest: str = ""
+    clipped: float = 0.0
+    problem: str = ""
+
+
+_Finding = tuple[Utterance, _Look]
 
 
 @dataclass
@@ -46,6 +68,7 @@ class CorpusReport:
         rated: utterances with ratings of arousal or valence.
         problems: utterance id to what is wrong with its sound.
         duplicates: groups of ids with the same sound, sample by sample.
+        clipped: utterance id to the share (0 to 1) of its samples at full scale, where it is `CLIPPED_FROM` or more.
         warnings: mismatches with published counts and other things to know.
     """
 
@@ -64,6 +87,7 @@ class CorpusReport:
     rated: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     duplicates: list[list[str]] = field(default_factory=list)
+    clipped: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -91,7 +115,7 @@ def check_corpus(corpus: Corpus, n_jobs: int | None = None, progress: Progress |
     """
     jobs = len(os.sched_getaffinity(0)) if n_jobs is None and hasattr(os, "sched_getaffinity") else n_jobs
     jobs = jobs or os.cpu_count() or 1
-    findings: Iterable[tuple[Utterance, int, str, str]]
+    findings: Iterable[_Finding]
     if isinstance(corpus, FileCorpus | SyntheticCorpus):
         listed = corpus.utterances()
         total = len(listed)
@@ -100,8 +124,8 @@ def check_corpus(corpus: Corpus, n_jobs: int | None = None, progress: Progress |
         )
     else:
         total = (getattr(corpus, "expected", None) or {}).get("utterances") or 0
-        findings = (_look(utterance, sound) for utterance, sound in corpus.stream())
-    found: list[tuple[Utterance, int, str, str]] = []
+        findings = ((utterance, _look(sound)) for utterance, sound in corpus.stream())
+    found: list[_Finding] = []
     for finding in findings:
         found.append(finding)
         if progress is not None and (len(found) % _CHUNK == 0 or len(found) == total):
@@ -109,18 +133,18 @@ def check_corpus(corpus: Corpus, n_jobs: int | None = None, progress: Progress |
     return _report(corpus, found)
 
 
-def _look(utterance: Utterance, sound: np.ndarray | Exception) -> tuple[Utterance, int, str, str]:
-    """Return the utterance, its samples, the hash of its sound, and what is wrong with it."""
+def _look(sound: np.ndarray | Exception) -> _Look:
     if isinstance(sound, BadAudioError):
-        return utterance, 0, "", sound.message
+        return _Look(problem=sound.message)
     if isinstance(sound, Exception):
         raise sound
-    return utterance, len(sound), hashlib.blake2b(sound.tobytes(), digest_size=16).hexdigest(), ""
+    digest = hashlib.blake2b(sound.tobytes(), digest_size=16).hexdigest()
+    return _Look(len(sound), digest, float(np.mean(np.abs(sound) >= FULL_SCALE)))
 
 
-def _one_by_one(corpus: Corpus, listed: Sequence[Utterance]) -> Iterator[tuple[Utterance, int, str, str]]:
+def _one_by_one(corpus: Corpus, listed: Sequence[Utterance]) -> Iterator[_Finding]:
     for utterance in listed:
-        yield _look(utterance, _read(corpus, utterance))
+        yield utterance, _look(_read(corpus, utterance))
 
 
 def _read(corpus: Corpus, utterance: Utterance) -> np.ndarray | Exception:
@@ -138,20 +162,19 @@ def _start(corpus: Corpus) -> None:
     _corpus = corpus
 
 
-def _work(utterances: Sequence[Utterance]) -> list[tuple[int, str, str]]:
+def _work(utterances: Sequence[Utterance]) -> list[_Look]:
     if _corpus is None:
         raise RuntimeError("the worker was not given its corpus")
-    return [_look(utterance, _read(_corpus, utterance))[1:] for utterance in utterances]
+    return [_look(_read(_corpus, utterance)) for utterance in utterances]
 
 
-def _in_processes(corpus: Corpus, listed: Sequence[Utterance], jobs: int) -> Iterator[tuple[Utterance, int, str, str]]:
+def _in_processes(corpus: Corpus, listed: Sequence[Utterance], jobs: int) -> Iterator[_Finding]:
     chunks = [listed[i : i + _CHUNK] for i in range(0, len(listed), _CHUNK)]
     try:
         # spawned, not forked: the parent may hold threads (torch, OpenMP), which a fork would freeze
         with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(corpus,)) as pool:
             for chunk, results in zip(chunks, pool.map(_work, chunks), strict=True):
-                for utterance, result in zip(chunk, results, strict=True):
-                    yield utterance, *result
+                yield from zip(chunk, results, strict=True)
     except BrokenProcessPool as error:
         raise RepkitError(
             f"corpus {corpus.name}: a process that decodes audio died; possibly memory ran out, or the calling script "
@@ -159,13 +182,13 @@ def _in_processes(corpus: Corpus, listed: Sequence[Utterance], jobs: int) -> Ite
         ) from error
 
 
-def _report(corpus: Corpus, found: Sequence[tuple[Utterance, int, str, str]]) -> CorpusReport:
-    listed = [utterance for utterance, *_ in found]
-    lengths = [samples / SAMPLE_RATE for _, samples, _, problem in found if not problem]
+def _report(corpus: Corpus, found: Sequence[_Finding]) -> CorpusReport:
+    listed = [utterance for utterance, _ in found]
+    usable = [(utterance, look) for utterance, look in found if not look.problem]
+    lengths = [look.samples / SAMPLE_RATE for _, look in usable]
     same: dict[str, list[str]] = defaultdict(list)
-    for utterance, _, digest, problem in found:
-        if not problem:
-            same[digest].append(utterance.id)
+    for utterance, look in usable:
+        same[look.digest].append(utterance.id)
     speakers = {u.speaker: u.gender for u in listed if u.speaker is not None}
     emotions: dict[str, Counter[str]] = defaultdict(Counter)
     for u in listed:
@@ -177,6 +200,8 @@ def _report(corpus: Corpus, found: Sequence[tuple[Utterance, int, str, str]]) ->
         notes.append(
             f"corpus {corpus.name}: {nameless} labelled utterances have no speaker, so no fold can be fair to them"
         )
+    if not labelled:
+        notes += no_labels(corpus, listed)
     return CorpusReport(
         name=corpus.name,
         fingerprint=corpus.fingerprint(),
@@ -191,7 +216,33 @@ def _report(corpus: Corpus, found: Sequence[tuple[Utterance, int, str, str]]) ->
         languages=dict(sorted(Counter(u.language or "" for u in listed).items())),
         emotions={emotion: dict(sorted(counts.items())) for emotion, counts in sorted(emotions.items())},
         rated=sum(1 for u in listed if u.arousal is not None or u.valence is not None),
-        problems={utterance.id: problem for utterance, _, _, problem in found if problem},
+        problems={utterance.id: look.problem for utterance, look in found if look.problem},
         duplicates=[ids for ids in same.values() if len(ids) > 1],
+        clipped={u.id: look.clipped for u, look in usable if look.clipped >= CLIPPED_FROM},
         warnings=list(dict.fromkeys(notes)),
     )
+
+
+def no_labels(corpus: Corpus, listed: Sequence[Utterance]) -> list[str]:
+    """Return a sentence on where labels were looked for in a corpus of one's own that has none; nothing for other corpora.
+
+    Args:
+        corpus: whose utterances have neither an emotion nor a rating.
+        listed: its utterances.
+    """
+    config = getattr(corpus, "config", None)
+    if corpus.name in PRESETS or not (isinstance(corpus, FolderCorpus) or hasattr(config, "columns")):
+        return []
+    start = f"corpus {corpus.name}: no utterance has an emotion or a rating; for speech to be pretrained on that is no fault"
+    if getattr(config, "pattern", None) is not None:
+        return [f"{start}; labels are read from file names by a group (?P<emotion>...) in the pattern"]
+    given = getattr(config, "columns", {}).get("emotion")
+    if given:
+        return [f"{start}; the column {given!r} is empty in every row"]
+    asked = getattr(corpus, "unused_columns", None)
+    others = asked() if asked else list(dict.fromkeys(name for utterance in listed for name in utterance.extra))
+    columns = f"the columns not used are {', '.join(others)}" if others else "the table has no further column"
+    return [
+        f"{start}; no column called {' or '.join(ROLES['emotion'])} with anything in it was found, {columns}; name the one "
+        f"with the labels: --corpus-set {corpus.name}.columns.emotion=COLUMN"
+    ]

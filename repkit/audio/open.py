@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from repkit.audio.presets import PRESETS
 from repkit.audio.synthetic import SYNTHETIC, SyntheticCorpus
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import build_config, load
+from repkit.plugins.load import validation_lines
 
 _SYNTHETIC_LINES = {
     "synthetic_a": "generated voices, near and clean; 8 speakers, 4 emotions, 192 utterances; offline",
@@ -95,6 +98,12 @@ def _without_place(name: str, split: str | None, given: dict[str, Any]) -> Corpu
             f"{spec.title} is obtained from {spec.home} ({spec.licence})"
         )
     known = [row[0] for row in corpus_names()]
+    if Path(name).expanduser().exists():
+        label = re.sub(r"[^A-Za-z0-9_]+", "_", Path(name).expanduser().resolve().stem).strip("_") or "mine"
+        raise UsageError(
+            f"--corpus {name}: is a place without a name for the corpus in it; expected NAME=PATH; write "
+            f"--corpus {shlex.quote(f'{label}={name}')}"
+        )
     raise UsageError(
         f"--corpus {name}: is not known{did_you_mean(name, known)}; expected one of {', '.join(known)}, "
         f"or --corpus {name}=PATH for a folder of your own, or --corpus {name}=hub:ORG/DATASET"
@@ -114,7 +123,7 @@ def _preset_at(name: str, path: Path, split: str | None, given: dict[str, Any]) 
         if find_openslr(path) is not None:
             settings = {"name": name, "path": path, "split": split, **given}
             return OpenSlrCorpus(_config(OpenSlrCorpus.Config, settings, name))
-        if "pattern" in given or find_table(path) is not None:
+        if "pattern" in given or find_table(path, corpus=name) is not None:
             _no_split(name, split)
             return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
         raise DataError(
@@ -149,6 +158,8 @@ def _config(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
     try:
         return cls(**settings)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or name}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        fields = ", ".join(sorted(cls.model_fields))
-        raise UsageError(f"corpus {name}: settings do not fit; the settings are: {fields}", problems) from None
+        fields = sorted(set(cls.model_fields) - {"name", "path"})  # these two are NAME=PATH itself
+        raise UsageError(
+            f"corpus {name}: settings do not fit; those it has are {', '.join(fields)}, given as --corpus-set {name}.KEY=VALUE",
+            validation_lines(error, name, tuple(fields)),
+        ) from None

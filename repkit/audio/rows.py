@@ -163,7 +163,7 @@ class DatasetRows:
         """Return one whole row; only map-style datasets can."""
         if self.streamed:
             raise DataError(
-                f"{self._what}: is streamed, so single utterances cannot be asked for; set streaming = false (it is "
+                f"{self._what}: is streamed, so single utterances cannot be asked for; give --corpus-set NAME.streaming=false (it is "
                 "then stored on disk) or extract features first"
             )
         found: Row = self._dataset[index]
@@ -223,7 +223,7 @@ def find_parquet(path: Path, config: str | None, split: str | None, *, allow_par
 def _partial(where: str, name: str) -> str:
     return (
         f"{where}: {name} is a partial copy, cut at a size limit of the hub; results on it are not those of the whole "
-        "corpus; set allow_partial = true to take it, or use the whole corpus from its original home"
+        "corpus; take it with --corpus-set NAME.allow_partial=true, or use the whole corpus from its original home"
     )
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repkit.api import Audio, Utterance
-from repkit.audio.base import gender_of, shorten
-from repkit.audio.emotions import canonical_emotion
+from repkit.audio.base import RowProblems, gender_of, shorten
+from repkit.audio.emotions import canonical_emotion, is_emotion, unknown_emotion
 from repkit.errors import DataError, did_you_mean
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -30,6 +30,23 @@ ROLES: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
 }
 """What a column can be, and the names under which each is found without a column map."""
+
+
+def check_roles(columns: Mapping[str, str], without: Sequence[str] = ()) -> Mapping[str, str]:
+    """Return a column map; for the settings of corpora that take one.
+
+    Args:
+        columns: role to column.
+        without: roles that this kind of corpus has no use for.
+
+    Raises:
+        ValueError: a role that is none, with the nearest one.
+    """
+    able = [role for role in ROLES if role not in without]
+    for role in columns:
+        if role not in able:
+            raise ValueError(f"no such role {role!r}{did_you_mean(role, able)}; expected {', '.join(able)}")
+    return columns
 
 
 _SURPLUS = "\0surplus"  # no column can have this name
@@ -59,13 +76,13 @@ def read_table(table: Path, root: Path, options: TableOptions) -> list[Utterance
             ids that stand twice; `problems` names each with its line.
     """
     header, rows = _rows(table)
-    columns = _columns(table, header, options.columns)
+    columns = _columns(table, header, options)
     reader = _RowReader(table, root, columns, options)
     utterances = [reader.read(line, row) for line, row in rows]
     if reader.problems:
         raise DataError(
             f"{table}: {len(reader.problems)} problem(s) in {len(rows)} rows; correct them all, then run again",
-            shorten(reader.problems),
+            shorten(reader.problems.lines()),
         )
     if not rows:
         raise DataError(f"{table}: has a header and no rows; expected one row per utterance")
@@ -96,9 +113,9 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     return header, rows
 
 
-def _columns(table: Path, header: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+def _columns(table: Path, header: Sequence[str], options: TableOptions) -> dict[str, str]:
     """Return the column of each role that has one."""
-    problems = []
+    given, problems = options.columns, []
     for role, column in given.items():
         if role not in ROLES:
             problems.append(
@@ -118,13 +135,15 @@ def _columns(table: Path, header: Sequence[str], given: Mapping[str, str]) -> di
             found[role] = match
     if "audio" not in found and "audio" not in given:
         problems.append(
-            "no column with the audio files (looked for file_name, path, file, ...): add --corpus-set NAME.columns.audio=COLUMN"
+            f"no column with the audio files (looked for {', '.join(ROLES['audio'])}): add --corpus-set "
+            f"{options.name}.columns.audio=COLUMN"
         )
     labelled = {"emotion", "arousal", "valence"} & set(found)
     if labelled and "speaker" not in found and "speaker" not in given:
         problems.append(
-            "no column with the speakers (looked for speaker_id, speaker, ...), and without speakers nothing can be "
-            "tested fairly: add --corpus-set NAME.columns.speaker=COLUMN, or an empty COLUMN if they are truly unknown"
+            f"no column with the speakers (looked for {', '.join(ROLES['speaker'])}), and without speakers nothing can be "
+            f"tested fairly: add --corpus-set {options.name}.columns.speaker=COLUMN, or an empty COLUMN if they are truly "
+            "unknown"
         )
     if problems:
         raise DataError(f"{table}: columns do not fit; the columns found are: {', '.join(header)}", problems)
@@ -136,7 +155,7 @@ class _RowReader:
 
     def __init__(self, table: Path, root: Path, columns: Mapping[str, str], options: TableOptions) -> None:
         self.table, self.root, self.columns, self.options = table, root, columns, options
-        self.problems: list[str] = []
+        self.problems = RowProblems()
         self._lines: dict[str, int] = {}
         self._files: dict[str, Path] | None = None
         self._known = set(columns.values())
@@ -145,29 +164,30 @@ class _RowReader:
         where = f"{self.table.name} line {line}"
         before = len(self.problems)
         if _SURPLUS in row:
-            self.problems.append(f"{where}: has {row[_SURPLUS]}; put text with the delimiter in it between quotes")
+            self.problems.add(where, f"has {row[_SURPLUS]}; put text with the delimiter in it between quotes")
             return None
         value = {role: row.get(column, "") for role, column in self.columns.items()}
         if not value["audio"]:
-            self.problems.append(f"{where}: {self.columns['audio']} is empty; expected an audio file")
+            self.problems.add(where, f"{self.columns['audio']} is empty; expected an audio file")
             return None
         path = self._path(where, value["audio"])
         start, end = self._seconds(where, "start", value), self._seconds(where, "end", value)
         channel = self._seconds(where, "channel", value)
         if start is not None and end is not None and end <= start:
-            self.problems.append(f"{where}: end {end:g} s is not after start {start:g} s")
+            self.problems.add(where, f"end {end:g} s is not after start {start:g} s")
         name = value.get("id") or segment_name(utterance_name(value["audio"]), start, end)
         if name in self._lines:
-            self.problems.append(f"{where}: id {name!r} stands already in line {self._lines[name]}")
+            self.problems.add(where, f"id {name!r} stands already in line {self._lines[name]}")
         self._lines.setdefault(name, line)
         speaker = value.get("speaker", "")
         emotion = self._emotion(where, value.get("emotion", ""))
         arousal, valence = self._rating(where, "arousal", value), self._rating(where, "valence", value)
         labelled = emotion is not None or arousal is not None or valence is not None
         if labelled and "speaker" in self.columns and not speaker:
-            self.problems.append(
-                f"{where}: {self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a "
-                "labelled utterance; fill it in or take the row out"
+            self.problems.add(
+                where,
+                f"{self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a labelled utterance; "
+                "fill it in or take the row out",
             )
         gender = self._gender(where, value.get("gender", ""))
         if len(self.problems) > before or path is None:
@@ -202,24 +222,23 @@ class _RowReader:
         stem = Path(text).stem.casefold()
         alike = next((p for key, p in self._files.items() if Path(key).stem == stem and p != self.table), None)
         hint = f"; there is {alike.relative_to(self.root)}" if alike else ""
-        self.problems.append(f"{where}: there is no file {text!r} in {self.root}{hint}")
+        self.problems.add(where, f"there is no file {text!r} in {self.root}{hint}")
         return None
 
     def _emotion(self, where: str, label: str) -> str | None:
         if not label:
             return None
         mapped = self.options.emotions.get(label, label)
-        try:
-            return canonical_emotion(mapped, where)
-        except DataError as error:
-            self.problems.append(error.message)
+        if not is_emotion(mapped):
+            self.problems.add(where, unknown_emotion(mapped, self.options.name))
             return None
+        return canonical_emotion(mapped, where)
 
     def _gender(self, where: str, label: str) -> str | None:
         try:
             return gender_of(label)
         except ValueError as error:
-            self.problems.append(f"{where}: {error}")
+            self.problems.add(where, str(error))
             return None
 
     def _seconds(self, where: str, role: str, value: Mapping[str, str]) -> float | None:
@@ -228,7 +247,7 @@ class _RowReader:
             return None
         number = _number(text)
         if number is None or number < 0:
-            self.problems.append(f"{where}: {self.columns[role]} is {text!r}; expected a number from 0 up")
+            self.problems.add(where, f"{self.columns[role]} is {text!r}; expected a number from 0 up")
             return None
         return number
 
@@ -239,9 +258,10 @@ class _RowReader:
         low, high = self.options.rating_range
         number = _number(text)
         if number is None or not low <= number <= high:
-            self.problems.append(
-                f"{where}: {self.columns[role]} is {text!r}; expected a rating from {low:g} to {high:g} "
-                "(--corpus-set NAME.rating_range=[LOW, HIGH] states another scale)"
+            self.problems.add(
+                where,
+                f"{self.columns[role]} is {text!r}; expected a rating from {low:g} to {high:g} "
+                f"(--corpus-set '{self.options.name}.rating_range=[LOW, HIGH]' states another scale)",
             )
             return None
         return round(1.0 + 4.0 * (number - low) / (high - low), 6)

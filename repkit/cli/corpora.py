@@ -11,6 +11,9 @@ from repkit.cli.options import CORPUS_HELP, CorpusSet
 from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import DataError
 
+MOST_CLIPPED = 10
+"""Utterances that `check` lists as clipped; the worst come first."""
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, check and export corpora.")
 
 
@@ -26,7 +29,7 @@ def list_() -> None:
 def show(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
     corpus_set: CorpusSet = [],  # noqa: B006
-    n: Annotated[int, typer.Option(help="Utterances to show.")] = 10,
+    n: Annotated[int, typer.Option(min=1, help="Utterances to show.")] = 10,
 ) -> None:
     """Show the first utterances of a corpus with their labels; decodes no audio."""
     opened = next(iter(parse_corpora([corpus], settings=corpus_set).values()))
@@ -110,16 +113,24 @@ def _print(name: str, report: Any) -> int:
     typer.echo()
     print_table(("emotion", *(gender or "unknown" for gender in columns), "all"), rows)
     lists = {
-        "cannot be used": [f"{key}: {why}" for key, why in report.problems.items()],
-        "same sound under several ids": [" = ".join(ids) for ids in report.duplicates],
-        "to know": report.warnings,
+        f"cannot be used ({len(report.problems)})": [f"{key}: {why}" for key, why in report.problems.items()],
+        f"same sound under several ids ({len(report.duplicates)})": [" = ".join(ids) for ids in report.duplicates],
+        f"clipped, their loudest parts cut off at full scale ({len(report.clipped)})": _clipped(report.clipped),
+        f"to know ({len(report.warnings)})": report.warnings,
     }
     for title, lines in lists.items():
         if lines:
-            typer.echo(f"\n{title} ({len(lines)}):")
+            typer.echo(f"\n{title}:")
             for line in lines:
                 typer.echo(f"  - {line}")
     return len(report.problems)
+
+
+def _clipped(shares: dict[str, float]) -> list[str]:
+    """Return one line for each of the most clipped utterances, and how many more there are."""
+    worst = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    more = [f"and {len(worst) - MOST_CLIPPED} more"] if len(worst) > MOST_CLIPPED else []
+    return [f"{key}: {100 * share:.1f} % of its samples" for key, share in worst[:MOST_CLIPPED]] + more
 
 
 @app.command()

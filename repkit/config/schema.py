@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,6 +300,16 @@ class SerRecipe(_Table):
     paper_table: str | None = Field(
         default=None, description="published table to print beside ours, e.g. parry2019/table_3; see `repkit reproduce`"
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _components_too(cls, value: Any, handler: ModelWrapValidatorHandler[SerRecipe]) -> SerRecipe:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            from repkit.config.components import with_components  # asks components, which takes the time to import them
+
+            raise with_components(error, value) from error
 
     @field_validator("seeds")
     @classmethod

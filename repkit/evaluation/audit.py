@@ -116,7 +116,7 @@ def _speaker_flags(folds: Sequence[Fold], known: Mapping[str, Utterance], allow_
     if leaks:
         raise SpeakerLeakError(
             f"folds: the same speakers stand in two parts, first {leaks[0]}; expected speaker-disjoint train, dev and "
-            'test; correct the split, or for train and dev alone choose dev = "utterances" knowingly',
+            "test; correct the split, or for train and dev alone choose --set protocol.dev=utterances knowingly",
             leaks[:20],
         )
     if not dev_shared:

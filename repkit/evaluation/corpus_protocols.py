@@ -100,7 +100,8 @@ class TrainTestCorpora:
         if not given or not tested:
             raise DataError(
                 f"protocol train_test_corpora: {'no corpus to train on' if not given else 'no corpus to test'}; at least "
-                f"one on each side was expected of {', '.join(corpora)}; set protocol.train or give --hold-out"
+                f"one on each side was expected of {', '.join(corpora)}; give --hold-out "
+                "NAME=PATH, or --set 'protocol.train=[\"NAME\"]'"
             )
         name = "train_" + "-".join(sorted(given))
         train, dev = split_dev([u for u in ordered if u.corpus in given], self.config, 0, name)

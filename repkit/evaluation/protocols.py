@@ -22,6 +22,10 @@ class _GroupProtocol:
     """One fold per group of utterances that is tested together."""
 
     Config: type[DevConfig] = DevConfig
+    name = ""
+    """As recipes write it; what messages say."""
+    groups_are = "speaker"
+    """What is tested together."""
 
     def __init__(self, config: DevConfig | None = None) -> None:
         self.config = config if config is not None else self.Config()
@@ -41,16 +45,27 @@ class _GroupProtocol:
         ordered = check_utterances(utterances)
         groups = self.groups(ordered)
         if len(groups) < 2:
-            raise DataError(
-                f"protocol {type(self).__name__}: {len(groups)} group to test ({', '.join(groups)}); expected at least "
-                "2, so that one is left to train on; use a corpus with more speakers or the protocol 'fixed'"
-            )
+            raise DataError(self._too_few(ordered, groups))
         folds = []
         for index, (name, test) in enumerate(groups.items()):
             rest = [utterance for utterance in ordered if utterance.id not in test]
             train, dev = split_dev(rest, self.config, index, name)
             folds.append(Fold(name=name, train=train, dev=dev, test=tuple(sorted(test))))
         return folds
+
+    def _too_few(self, utterances: Sequence[Utterance], groups: Mapping[str, frozenset[str]]) -> str:
+        n_speakers = len({utterance.speaker for utterance in utterances})
+        got = f"protocol {self.name}: 1 {self.groups_are} with usable labels ({', '.join(groups)})"
+        if n_speakers == 1:
+            return (
+                f"{got}, and no other speaker; expected at least 2, because nobody is tested on a voice heard in training; "
+                "no protocol can do it with this one speaker: add a corpus or speakers (3 or more, so that there is a dev "
+                "speaker too)"
+            )
+        return (
+            f"{got}; expected at least 2, so that one is left to train on; add corpora, or choose "
+            f"--set protocol.name=leave_one_speaker_out ({n_speakers} speakers)"
+        )
 
     def groups(self, utterances: Sequence[Utterance]) -> dict[str, frozenset[str]]:
         """Return the ids that are tested together, by fold name."""
@@ -59,6 +74,8 @@ class _GroupProtocol:
 
 class LeaveOneSpeakerOut(_GroupProtocol):
     """One fold per speaker. Source: usual for Emo-DB; neumann2019 table 1 cites others by it."""
+
+    name = "leave_one_speaker_out"
 
     class Config(DevConfig):
         """No settings but dev's."""
@@ -75,6 +92,8 @@ class LeaveOneSpeakerGroupOut(_GroupProtocol):
     ``GroupKFold``. Its rule (largest speaker first into the smallest fold) is written out here with a stable sort,
     because its own breaks ties between speakers of equal size by the machine's sorting routine.
     """
+
+    name = "leave_one_speaker_group_out"
 
     class Config(DevConfig):
         """Settings.
@@ -98,7 +117,7 @@ class LeaveOneSpeakerGroupOut(_GroupProtocol):
         if len(by_speaker) <= self.config.max_speakers:
             return _named_groups("speaker", by_speaker)
         n_groups = self.config.n_groups
-        _require_speakers(self, len(by_speaker), n_groups)
+        _require_speakers(self.name, len(by_speaker), n_groups, "n_groups")
         sizes = {speaker: len(ids) for speaker, ids in by_speaker.items()}
         genders = speaker_genders(utterances) if self.config.gender_balanced else {}
         group_of: dict[str, int] = {}
@@ -112,6 +131,9 @@ class LeaveOneSpeakerGroupOut(_GroupProtocol):
 class LeaveOneSessionOut(_GroupProtocol):
     """One fold per recording session (IEMOCAP: 5, MSP-IMPROV: 6). Source: neumann2019 section 3."""
 
+    name = "leave_one_session_out"
+    groups_are = "session"
+
     class Config(DevConfig):
         """No settings but dev's."""
 
@@ -119,15 +141,19 @@ class LeaveOneSessionOut(_GroupProtocol):
         """Return each session's ids."""
         missing = [utterance.id for utterance in utterances if not utterance.session]
         if missing:
+            missing_corpus = missing[0].split("/", 1)[0]
             raise DataError(
                 f"utterance {missing[0]!r} (and {len(missing) - 1} more): no session; expected one for "
-                "leave_one_session_out; name the session column of the corpus, or use leave_one_speaker_out"
+                f"leave_one_session_out; name the column with --corpus-set {missing_corpus}.columns.session=COLUMN, or choose "
+                "--set protocol.name=leave_one_speaker_out"
             )
         return _named_groups("session", _ids_by(utterances, {u.id: str(u.session) for u in utterances}))
 
 
 class SpeakerKFold(_GroupProtocol):
     """k folds of speakers, dealt at random within each gender. Source: own design."""
+
+    name = "speaker_k_fold"
 
     class Config(DevConfig):
         """Settings.
@@ -143,7 +169,7 @@ class SpeakerKFold(_GroupProtocol):
     def groups(self, utterances: Sequence[Utterance]) -> dict[str, frozenset[str]]:
         """Return the ids of each group of speakers."""
         by_speaker = _ids_by(utterances, {u.id: str(u.speaker) for u in utterances})
-        _require_speakers(self, len(by_speaker), self.config.k)
+        _require_speakers(self.name, len(by_speaker), self.config.k, "k")
         genders = speaker_genders(utterances)
         dealt = sorted(by_speaker, key=lambda s: (genders[s] or "", hash_key(self.config.seed, s)))
         group_of = {speaker: place % self.config.k for place, speaker in enumerate(dealt)}
@@ -189,8 +215,9 @@ class Fixed:
         ordered = check_utterances(utterances)
         if (self.config.column is None) == (not self.config.test):
             raise DataError(
-                f"protocol fixed: column = {self.config.column!r} and test = {list(self.config.test)}; expected one "
-                "of them, not both; give the column that says train, dev or test, or the list of test speakers"
+                f"protocol fixed: {'neither column nor test is' if self.config.column is None else 'column and test are both'} "
+                "set; expected one of them; give the column that says train, dev or test for each utterance (--set "
+                "protocol.column=COLUMN), or the test speakers (--set 'protocol.test=[\"SPEAKER\"]')"
             )
         part_of = self._by_column(ordered) if self.config.column else self._by_speaker(ordered)
         parts: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
@@ -201,7 +228,8 @@ class Fixed:
             if not parts[name]:
                 raise DataError(
                     f"protocol fixed: no utterance in the {name} part; expected at least one; check the lists of "
-                    "speakers or the values of the column"
+                    "speakers (protocol.train, dev_speakers, test) or the values of the column (protocol.train_values, "
+                    "dev_values, test_values)"
                 )
         if parts["dev"]:
             train = tuple(utterance.id for utterance in parts["train"])
@@ -216,7 +244,8 @@ class Fixed:
         if column not in columns:
             raise DataError(
                 f"protocol fixed: no utterance has the column {column!r}; the corpus has "
-                f"{', '.join(columns) or 'no extra column'}{did_you_mean(column, columns)}; correct protocol.column"
+                f"{', '.join(columns) or 'no extra column'}{did_you_mean(column, columns)}; correct it: --set "
+                "protocol.column=COLUMN"
             )
         part_of_value = {
             value: part
@@ -233,8 +262,8 @@ class Fixed:
             if value and value not in part_of_value:
                 raise DataError(
                     f"utterance {utterance.id!r}, column {column!r}: {value!r}; expected one of "
-                    f"{', '.join(part_of_value)} or nothing{did_you_mean(value, part_of_value)}; correct it or set "
-                    "protocol.train_values, dev_values and test_values"
+                    f"{', '.join(part_of_value)} or nothing{did_you_mean(value, part_of_value)}; correct it, or say what it "
+                    f"means, for example --set 'protocol.train_values=[\"{value}\"]' (dev_values, test_values)"
                 )
             if value:
                 part_of[utterance.id] = part_of_value[value]
@@ -270,12 +299,17 @@ def _find_speaker(name: str, speakers: Sequence[str], part: str) -> str:
     )
 
 
-def _require_speakers(protocol: object, n_speakers: int, n_groups: int) -> None:
-    if n_speakers < n_groups:
-        raise DataError(
-            f"protocol {type(protocol).__name__}: {n_speakers} speakers for {n_groups} folds; expected as many "
-            "speakers or more; lower the number of folds or use leave_one_speaker_out"
-        )
+def _require_speakers(protocol: str, n_speakers: int, n_groups: int, key: str) -> None:
+    if n_speakers >= n_groups:
+        return
+    if n_speakers == 1:
+        do = "no protocol can do it with one speaker: add a corpus or speakers"
+    else:
+        do = f"ask for fewer folds (--set protocol.{key}={n_speakers}), or add speakers"
+    raise DataError(
+        f"protocol {protocol}: {n_speakers} speaker(s) with usable labels for {n_groups} folds; expected as many speakers "
+        f"or more; {do}"
+    )
 
 
 def _ids_by(utterances: Sequence[Utterance], key_of: Mapping[str, str]) -> dict[str, frozenset[str]]:

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from repkit.api import API_VERSION, Config
-from repkit.errors import PluginError, RecipeError, did_you_mean
+from repkit.errors import PluginError, RecipeError
 from repkit.plugins.discover import Component, find
+from repkit.plugins.wording import validation_lines
 
 
 def load(group: str, name: str) -> Any:
@@ -62,15 +63,4 @@ def validate(config_class: type[Config], table: Mapping[str, Any], where: str) -
         ) from error
 
 
-def validation_lines(error: ValidationError, where: str, known: tuple[str, ...] = ()) -> list[str]:
-    """Return one line per pydantic problem: where, what was got, what was expected."""
-    lines = []
-    for problem in error.errors():
-        place = ".".join([*([where] if where else []), *(str(part) for part in problem["loc"])])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{place}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{place}: missing")
-        else:
-            lines.append(f"{place}: got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
-    return lines
+__all__ = ["build_config", "load", "validate", "validation_lines"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +16,16 @@ from repkit.errors import PluginError, RepkitError
 from repkit.plugins import blame, build_config, load
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData
+from repkit.workflows.train_ser.conditions import capabilities_of
 from repkit.workflows.train_ser.context import SerContext
 from repkit.workflows.train_ser.plan import SerJob
+
+PADDING_TOLERANCE = 1e-3
+"""Largest difference, relative to the size of the outputs where that exceeds 1, between an utterance alone and in a batch: ten
+times what `repkit plugins check` allows on its small batches. Rounding makes some 1e-6. Source: own design."""
+
+_ROLES = ("shared", "adapter", "norm", "head")
+_NO_CLASS = -1e4  # logits below it stand for classes that an utterance's corpus does not have
 
 
 def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | None = None) -> TaskSpec:
@@ -33,14 +43,40 @@ def task_of(context: SerContext, condition: str, n_domains: Mapping[str, int] | 
 
 
 def build_model(context: SerContext, job: SerJob, task: TaskSpec) -> torch.nn.Module:
-    """Build the model of a job; its initial weights, and those of the objectives after it, depend on seed and fold."""
+    """Build the model of a job; its initial weights, and those of the objectives after it, depend on seed and fold.
+
+    Raises:
+        PluginError: a method that the contract requires is missing, or its parameters are not each in one group.
+    """
     recipe = context.recipes[job.condition]
     model_class = load("repkit.models", recipe.model.name)
     settings = dict(recipe.model.settings)
     if "fusion" in model_class.Config.model_fields:
         settings["fusion"] = context.fusion[job.condition]
     torch.manual_seed(derive_seed(job.seed, job.fold, "weights"))
-    return model_class(build_config(model_class, settings, "model"), task)
+    model: torch.nn.Module = model_class(build_config(model_class, settings, "model"), task)
+    with blaming("repkit.models", recipe.model.name):
+        _check_methods(model, capabilities_of(recipe))
+    return model
+
+
+def _check_methods(model: torch.nn.Module, capabilities: frozenset[str]) -> None:
+    """Refuse what `repkit plugins check` would: phases could leave parameters out that nobody missed."""
+    required = ("parameter_groups", *(("candidates", "fit", "scores") if "estimator" in capabilities else ()))
+    missing = [name for name in required if not callable(getattr(model, name, None))]
+    if missing:
+        raise TypeError(f"{type(model).__name__} has no method {', '.join(missing)}")
+    groups: Mapping[str, Sequence[torch.nn.Parameter]] = model.parameter_groups()
+    unknown = sorted(set(groups) - set(_ROLES))
+    if unknown:
+        raise ValueError(f"parameter_groups() has a group {unknown[0]!r}; some of {', '.join(_ROLES)} were expected")
+    listed = Counter(id(parameter) for parameters in groups.values() for parameter in parameters)
+    wrong = [name for name, parameter in model.named_parameters() if listed[id(parameter)] != 1]
+    if wrong:
+        raise ValueError(
+            f"parameter_groups() names {len(wrong)} parameters not exactly once, first {wrong[0]}; every one in one group "
+            "was expected"
+        )
 
 
 def build_objectives(recipe: SerRecipe, task: TaskSpec) -> dict[str, tuple[torch.nn.Module, float]]:
@@ -62,10 +98,8 @@ def first_outputs(
     Raises:
         PluginError: an exception, a missing view, a wrong shape or logits that are not finite.
     """
-    phase, table = recipe.resolved_phases()[0]
-    route = phase.views[0] if phase.route == "view" else None
-    some = train[:: max(1, len(train) // 8)][:8]
-    batch = data.batch(data.items_of(some)[:16], crop=256 if table.crop_s else None, route=route)
+    items, crop, route = _first_items(recipe, data, train)
+    batch = data.batch(items, crop=crop, route=route)
     state = torch.get_rng_state()
     model.eval()
     with torch.no_grad(), blaming("repkit.models", recipe.model.name):
@@ -73,6 +107,70 @@ def first_outputs(
         _check_outputs(outputs, batch, task, route)
     torch.set_rng_state(state)
     return batch, outputs
+
+
+def _first_items(recipe: SerRecipe, data: FoldData, train: torch.Tensor) -> tuple[torch.Tensor, int | None, str | None]:
+    """Return the items of the batch that everything is tried on, its crop in frames, and its route."""
+    phase, table = recipe.resolved_phases()[0]
+    some = train[:: max(1, len(train) // 8)][:8]
+    route = phase.views[0] if phase.route == "view" else None
+    return data.items_of(some)[:16], 256 if table.crop_s else None, route
+
+
+def padding_notes(
+    recipe: SerRecipe, model: torch.nn.Module, data: FoldData, train: torch.Tensor, batch: Batch, outputs: Outputs
+) -> list[str]:
+    """Return what a reader must know of a model that gives an utterance other outputs alone than in a batch.
+
+    One utterance is tried, the shortest of the batch that `first_outputs` has tried, so that most of its row is padding.
+
+    Args:
+        recipe: of the condition.
+        model: freshly built.
+        data: as `first_outputs` got them.
+        train: as `first_outputs` got them.
+        batch: what that returned.
+        outputs: what that returned.
+
+    Returns:
+        One sentence, or nothing for a model that keeps the rule or declares ``padding_sensitive``.
+
+    Raises:
+        PluginError: an exception.
+    """
+    if "padding_sensitive" in capabilities_of(recipe):
+        return []
+    items, crop, route = _first_items(recipe, data, train)
+    row = int(batch.lengths.argmin())
+    state = torch.get_rng_state()
+    model.eval()
+    with torch.no_grad(), blaming("repkit.models", recipe.model.name):
+        alone = model(data.batch(items[row : row + 1], crop=crop, route=route))
+        gaps = {
+            f"logits of {view}": _gap(alone.logits[view][0], values[row]) for view, values in outputs.logits.items()
+        }
+        gaps["shared"] = _gap(alone.shared[0], outputs.shared[row])
+    torch.set_rng_state(state)
+    where = max(gaps, key=lambda name: gaps[name])
+    if gaps[where] <= PADDING_TOLERANCE:
+        return []
+    frames, longest = int(batch.lengths[row]), int(batch.lengths.max())
+    return [
+        f"{blame('repkit.models', recipe.model.name)}: padding changes results: before training the {where} of an utterance of "
+        f"{frames} frames differ by {gaps[where]:.2g} between alone and in a batch of up to {longest} frames "
+        f"({PADDING_TOLERANCE:g} is allowed), so scores depend on the batch size; `repkit plugins check {recipe.model.name}` "
+        "says more"
+    ]
+
+
+def _gap(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the largest difference, relative to the values' size where that exceeds 1; infinite where it is no number."""
+    present = torch.maximum(one, other) > _NO_CLASS
+    if not present.any():
+        return 0.0
+    one, other = one[present].double(), other[present].double()
+    gap = float((one - other).abs().max()) / max(1.0, float(torch.maximum(one.abs(), other.abs()).max()))
+    return gap if math.isfinite(gap) else math.inf
 
 
 def check_objectives(

@@ -94,8 +94,8 @@ def test_missing_columns_list_the_columns_found_and_how_to_map(make_folder):
         folder(root).utterances()
     text = str(caught.value)
     assert "the columns found are: clip, emotion" in text
-    assert "--corpus-set NAME.columns.audio=COLUMN" in text
-    assert "--corpus-set NAME.columns.speaker=COLUMN" in text
+    assert "--corpus-set mine.columns.audio=COLUMN" in text
+    assert "--corpus-set mine.columns.speaker=COLUMN" in text
     with pytest.raises(DataError, match="columns.audio = 'clips': no such column; did you mean 'clip'"):
         folder(root, columns={"audio": "clips", "speaker": ""}).utterances()
     (one,) = folder(root, columns={"audio": "clip", "speaker": ""}).utterances()

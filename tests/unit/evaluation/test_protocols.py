@@ -184,21 +184,24 @@ def test_fixed_by_lists_and_by_column():
     ("make", "words"),
     [
         (lambda: LeaveOneSpeakerOut().folds([]), "no utterance"),
-        (lambda: LeaveOneSpeakerOut().folds(corpus(1)), "1 group"),
-        (lambda: LeaveOneSpeakerOut().folds(corpus(2)), 'dev = "utterances"'),
+        (lambda: LeaveOneSpeakerOut().folds(corpus(1)), "no protocol can do it with this one speaker"),
+        (lambda: LeaveOneSpeakerOut().folds(corpus(2)), "--set protocol.dev=utterances"),
         (lambda: LeaveOneSpeakerOut().folds(corpus(3) + corpus(1)), "'toy/s00_000' stands in the corpora 2 times"),
         (lambda: LeaveOneSpeakerOut(LeaveOneSpeakerOut.Config(n_dev_speakers=3)).folds(corpus(4)), "at most 2"),
         (lambda: LeaveOneSpeakerOut().folds([*corpus(3), Utterance(id="toy/x", corpus="toy")]), "'toy/x' (and 0 more)"),
         (lambda: LeaveOneSessionOut().folds([Utterance(id="a/b", corpus="a", speaker="a/s")]), "no session"),
-        (lambda: SpeakerKFold(SpeakerKFold.Config(k=9)).folds(corpus(4)), "4 speakers for 9 folds"),
+        (
+            lambda: SpeakerKFold(SpeakerKFold.Config(k=9)).folds(corpus(4)),
+            "4 speaker(s) with usable labels for 9 folds",
+        ),
         (
             lambda: LeaveOneSpeakerGroupOut(LeaveOneSpeakerGroupOut.Config(n_groups=6, max_speakers=2)).folds(
                 corpus(4)
             ),
-            "4 speakers for 6 folds",
+            "4 speaker(s) with usable labels for 6 folds",
         ),
         (lambda: Fixed(Fixed.Config(test=("s99",))).folds(corpus(4)), "'s99' is not in the corpora"),
-        (lambda: Fixed(Fixed.Config()).folds(corpus(4)), "not both"),
+        (lambda: Fixed(Fixed.Config()).folds(corpus(4)), "neither column nor test is set"),
         (lambda: Fixed(Fixed.Config(train=("s00",), test=("s00",))).folds(corpus(4)), "in train and in test"),
         (lambda: Fixed(Fixed.Config(column="prt")).folds(corpus(4, part=lambda s: "x")), "did you mean 'part'"),
         (lambda: Fixed(Fixed.Config(column="part")).folds(corpus(4, part=lambda s: "tset")), "did you mean 'test'"),
