@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain-ae": ("repkit.cli.pretrain_ae", "Stage one: train an autoencoder on unlabelled speech."),
     "embed": ("repkit.cli.embed", "Encode corpora into HDF5 embedding stores."),
     "train-ser": ("repkit.cli.train_ser", "Stage two: train and score emotion models by a recipe."),
+    "predict": ("repkit.cli.predict", "Predict new audio files with the models of a run."),
     "probe": ("repkit.cli.probe", "Score embeddings with classical heads, in seconds."),
     "compare": ("repkit.cli.compare", "Tell whether stage one helps: stores, their controls, and the verdict."),
     "scale": ("repkit.cli.scale", "Tell whether more speech helps stage one: the gate against hours of speech."),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,15 @@ from repkit.runs.directory import read_json
 from repkit.store import open_store
 
 CONDITIONS = ("BL", "ae", "untrained-ae", "statistics-ae")
-JOB = ["done.json", "hidden.safetensors", "last.safetensors", "metrics.jsonl", "predictions.parquet"]
-JOB += ["selected.safetensors", "split.json"]
+JOB = [
+    "done.json",
+    "hidden.safetensors",
+    "last.safetensors",
+    "metrics.jsonl",
+    "model.json",
+    "normalisation.safetensors",
+]
+JOB += ["predictions.parquet", "selected.safetensors", "split.json"]
 
 
 def train(stage_one, *more):
@@ -152,6 +160,7 @@ def test_the_command_prints_scores_and_where_the_report_is(trained):
         f"report    {Path('runs/tiny') / run.name / 'report.md'}",
     ]
     assert "utterances 16: anger 8, sadness 8" in done.err
+    assert "BL        the baseline: the recipe's model (attentive_cnn) without any vector" in done.out
     assert "16 of 16 jobs done" in done.err
 
 
@@ -170,7 +179,7 @@ def test_the_report_is_rebuilt_from_the_run_directory_alone(trained, tmp_path, m
     for name in made:
         assert (copy / name).read_bytes() == (run / name).read_bytes(), name
     page = (copy / "report.md").read_text()
-    assert " minutes for 16 jobs." in page
+    assert re.search(r"Time: [\d.]+ (seconds|minutes) for 16 jobs\.", page)
     assert str(tmp_path) not in page.replace((run / "command.txt").read_text(), "")
     for image in (line.split("(")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")):
         assert (copy / image).is_file()
@@ -184,12 +193,54 @@ def test_several_runs_are_compared(trained, tmp_path, here):
     assert "All rows were measured under one protocol." in both
     assert ok("report", run, tmp_path / "again", "--out", "table.md").out.strip() == "table.md"
     assert Path("table.md").read_text() == both.rstrip("\n") + "\n"
+    assert ok("report", tmp_path / "again", run, run).out == ok("report", tmp_path / "again", run).out  # each once
+    wrong = cli("report", run, tmp_path / "again", "--out", "table.txt")
+    assert (wrong.code, ".md, .csv, .json, .tex were expected" in wrong.err) == (2, True)
+    assert not Path("table.txt").exists()
+
+
+def test_a_report_looks_for_runs_below_a_folder(trained, tmp_path, here):
+    run, _ = trained
     no_run = cli("report", tmp_path)
     assert no_run.code == 2
     assert f"{tmp_path}: no run directory" in no_run.err
+    shutil.copytree(run, tmp_path / "runs/tiny" / run.name)
+    (page,) = ok("report", tmp_path / "runs").out.split()
+    assert page == str(tmp_path / "runs/tiny" / run.name / "report.md")
+    shutil.copytree(run, tmp_path / "runs/other/20260101T000000Z_0123abcd")
+    begun = tmp_path / "runs/tiny/20270101T000000Z_01234567"
+    begun.mkdir()
+    shutil.copy(run / "protocol.json", begun)
+    done = ok("report", tmp_path / "runs", "--out", "cmp.csv")
+    assert f"left out   {begun}: stopped before its first training" in done.err
+    table = pd.read_csv("cmp.csv")
+    assert sorted(table["run"].unique()) == sorted([run.name, "20260101T000000Z_0123abcd"])
+    assert set(table["signature"]) == {"0123abcd", run.name.split("_")[1]}
+    assert list(table["condition"]) == list(CONDITIONS) * 2
 
 
-def test_the_same_command_again_is_a_new_run_on_the_same_frames_and_vectors(trained, stage_one, monkeypatch):
+def test_the_same_command_again_trains_nothing_and_shows_the_scores(trained, stage_one, monkeypatch):
+    run, first = trained
+    monkeypatch.setenv("REPKIT_CACHE", str(run.parents[2] / "no-cache"))  # not even frames are needed
+    monkeypatch.chdir(run.parents[2])
+    monkeypatch.setattr(FileCorpus, "read", lambda *a, **k: pytest.fail("audio was read again"))
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != "log.jsonl"}
+    log = (run / "log.jsonl").read_text()
+    done = train(stage_one, "--set", "description=another")  # a key that changes no result
+    assert done.out == first.out
+    assert (
+        f"run        runs/tiny/{run.name}  (finished already: same recipe, corpora and stores; nothing was trained"
+        in done.err
+    )
+    assert "--again trains anew" in done.err
+    assert [p.name for p in Path("runs/tiny").iterdir()] == [run.name]
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    last = json.loads((run / "log.jsonl").read_text().removeprefix(log))
+    (run / "log.jsonl").write_text(log)  # as other tests know it
+    assert (last["event"], "description=another" in last["command"]) == ("asked again", True)
+
+
+def test_again_is_a_new_run_on_the_same_frames_and_vectors(trained, stage_one, monkeypatch):
     run, _ = trained
     cache = run.parents[2] / "cache"
     before = {p: p.stat().st_mtime_ns for p in [*cache.rglob("*"), *(stage_one / "emb").rglob("*")] if p.is_file()}
@@ -198,7 +249,7 @@ def test_the_same_command_again_is_a_new_run_on_the_same_frames_and_vectors(trai
     monkeypatch.setattr(FileCorpus, "read", lambda *a, **k: pytest.fail("audio was read again"))
     no_report(monkeypatch)
     monkeypatch.setattr("repkit.cli.train_ser._show_results", lambda run: None)
-    done = train(stage_one)
+    done = train(stage_one, "--again")
     (other,) = (p.resolve() for p in Path("runs/tiny").iterdir() if p.name != run.name)
     assert "continued" not in done.err
     assert other.name.split("_")[1] == run.name.split("_")[1]  # the same signature
@@ -269,7 +320,8 @@ def test_a_dry_run_tells_all_and_writes_nothing(stage_one, here):
     assert ["group_2", "4", "4", "8"] in lines
     assert "jobs       2 folds x 2 seeds x 2 conditions = 8" in done.err
     assert "conditions BL (none), ae (late)" in done.err
-    assert "expected   0.00 h on 2 processes" in done.err
+    assert re.search(r"^expected   \d+ s on 2 processes", done.err, flags=re.MULTILINE)
+    assert "BL         the baseline: the recipe's model (attentive_cnn) without any vector" in done.err
     out = ok("pretrain-ae", "--corpus", f"toy={stage_one / 'toy'}", "--out", "ae", "--dry-run", *PRETRAIN)
     assert "toy: 16 utterances, 4 speakers" in out.err
     assert files_of(here.parent) == before

@@ -130,8 +130,8 @@ set.phases = [{name = "scratch", each = "corpus", initial = "fresh"}]
     assert all(name.startswith(("adapters.", "heads.")) for name in moved)
     assert {name.split(".")[2] for name in moved} == {"one", "two"}
     assert {p.name for p in job(tmp_path / "runs", "scratch").glob("*.safetensors")} == {
-        "hidden.safetensors", "last.one.safetensors", "last.two.safetensors", "selected.one.safetensors",
-        "selected.two.safetensors",
+        "hidden.safetensors", "last.one.safetensors", "last.two.safetensors", "normalisation.safetensors",
+        "selected.one.safetensors", "selected.two.safetensors",
     }  # fmt: skip
 
 

@@ -42,8 +42,11 @@ class ResolvedCondition:
         return store.blocks if isinstance(store, JoinedStore) else (self.dim,)
 
     def describe(self) -> dict[str, Any]:
-        """Return JSON values: fusion and, per corpus, the store's fingerprint and source."""
-        stores = {name: {"fingerprint": s.spec.fingerprint, "source": s.spec.source} for name, s in self.stores.items()}
+        """Return JSON values: fusion and, per corpus, the store's fingerprint, type on disk and source."""
+        stores = {
+            name: {"fingerprint": s.spec.fingerprint, "dtype": s.spec.dtype, "source": s.spec.source}
+            for name, s in self.stores.items()
+        }
         return {"fusion": self.fusion, "dim": self.dim, "stores": stores}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from repkit.api import MISSING
+from repkit.api import MISSING, TaskSpec
 from repkit.config.schema import SerRecipe
 from repkit.errors import DataError, PluginError
 from repkit.evaluation.metrics import uar, uar_of, wa_of
@@ -35,9 +35,11 @@ from repkit.workflows.train_ser.models import (
     build_objectives,
     check_objectives,
     first_outputs,
+    padding_notes,
     task_of,
 )
 from repkit.workflows.train_ser.plan import SerJob
+from repkit.workflows.train_ser.saved import MODEL, STATISTICS, describe_model, save_statistics
 
 preload(__name__, "torch._dynamo")  # an optimiser imports the latter at its first step
 
@@ -48,19 +50,23 @@ class PreparedJob:
 
     Attributes:
         job: which it is.
+        task: what the model was built for.
         model: freshly built.
         data: what its fold sees, on the run's device.
         parts: utterances of ``train``, ``dev``, ``test`` and ``unlabelled``.
         left_out: domains that cannot be told apart in this fold, and why.
         trainings: hands out the trainings of its phases; None of an estimator.
+        notes: what a reader must know of the model before it is trained.
     """
 
     job: SerJob
+    task: TaskSpec
     model: torch.nn.Module
     data: FoldData
     parts: Mapping[str, torch.Tensor]
     left_out: Mapping[str, str]
     trainings: Trainings | None
+    notes: Sequence[str] = ()
 
 
 def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -> dict[str, Any]:
@@ -104,8 +110,9 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
     task = task_of(context, job.condition, n_domains)
     model = build_model(context, job, task)
     if is_estimator(recipe):
-        return PreparedJob(job, model, data, parts, left_out, None)
+        return PreparedJob(job, task, model, data, parts, left_out, None)
     batch, outputs = first_outputs(recipe, model, data, parts["train"], task)
+    notes = padding_notes(recipe, model, data, parts["train"], batch, outputs)
     objectives = build_objectives(recipe, replace(task, shared_dim=outputs.shared.shape[1]))
     check_objectives(recipe, objectives, batch, outputs)
     device = torch.device(context.device)
@@ -125,7 +132,7 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
         names={"seed": job.seed, "fold": job.fold, "condition": job.condition},
         speakers=dict(zip(context.data.ids, context.attributes.get("speaker", ()))),
     )
-    return PreparedJob(job, model, data, parts, left_out, trainings)
+    return PreparedJob(job, task, model, data, parts, left_out, trainings, notes)
 
 
 @contextmanager
@@ -220,6 +227,7 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
     crop_s = recipe.resolved_phases()[-1][1].crop_s
     crop = None if crop_s is None else context.crops[crop_s]
     hidden = {}
+    files: dict[str, dict[str, str]] = {"selected": {}, "last": {}}
     final = run.job_path(job.condition, job.seed, job.fold)
     folder = start_job_folder(final)
     tables = []
@@ -248,13 +256,15 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
             if checkpoint == "selected":
                 name = "values" if part == "test" else "dev_values"
                 hidden[name] = shared.clamp(-65504, 65504).half().contiguous()
-        for suffix, weights in {f".{name}": state for name, state in states.items()}.items() or [("", common)]:
-            save_file(
-                {name: value.contiguous() for name, value in weights.items()},
-                folder / f"{checkpoint}{suffix}.safetensors",
-            )
+        for corpus, weights in states.items() or [("*", common)]:
+            file = f"{checkpoint}.safetensors" if corpus == "*" else f"{checkpoint}.{corpus}.safetensors"
+            save_file({name: value.contiguous() for name, value in weights.items()}, folder / file)
+            files[checkpoint][corpus] = file
     save_file(hidden, folder / "hidden.safetensors")
     write_predictions(folder / "predictions.parquet", pd.concat(tables, ignore_index=True), context.views)
+    save_statistics(folder / STATISTICS, data)
+    description = describe_model(context, job, fold, prepared.task, files)
+    (folder / MODEL).write_text(json.dumps(description, indent=1), encoding="utf-8")
     split = {name: list(getattr(fold, name)) for name in ("train", "dev", "test", "unlabelled")}
     (folder / "split.json").write_text(json.dumps(split))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in fitted.history))
@@ -263,7 +273,7 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
         "epochs": len(fitted.history),
         "seconds": float(np.sum([record["seconds"] for record in fitted.history])),
         "dev": fitted.history[fitted.selected_epoch - 1].get("dev"),
-        "warnings": fitted.warnings,
+        "warnings": [*prepared.notes, *fitted.warnings],
         "left_out_domains": dict(prepared.left_out),
         # an estimator has learnt its buffers
         "parameters": sum(p.numel() for p in (model.buffers() if is_estimator(recipe) else model.parameters())),

@@ -1,0 +1,352 @@
+"""``repkit predict``: the models of a finished run on new speech.
+
+Every job predicts; the probabilities are their mean. The models of a run differ in seed and in the speakers that their fold
+has left out, so together they are an ensemble over folds and seeds. Source: own design.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from repkit.api import MISSING, Encoder
+from repkit.errors import DataError, RepkitWarning, UsageError, did_you_mean
+from repkit.features.normalise import TRANSDUCTIVE
+from repkit.training.data import FoldData, RaggedTensor, Segments, TrainingData
+from repkit.training.loop import predict as apply_model
+from repkit.workflows.predict.encoders import open_parts
+from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
+from repkit.workflows.predict.sounds import Prepared, collect, normalise, prepare
+from repkit.workflows.train_ser.models import blaming
+from repkit.workflows.train_ser.saved import frontend_table, load_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which models predict, and what is known of the sounds; each is an argument of `predict`.
+
+    Attributes:
+        condition: whose models; None for the run's reference.
+        seeds: of the models; empty for all.
+        folds: of the models; empty for all.
+        encoders: specifications, or encoders.
+        same_speaker: all sounds are of one speaker.
+        same_corpus: all sounds are of one corpus.
+        as_corpus: corpus of the run whose own parts are used.
+        device: ``cpu``, ``cuda`` or ``auto``.
+    """
+
+    condition: str | None = None
+    seeds: tuple[int, ...] = ()
+    folds: tuple[str, ...] = ()
+    encoders: tuple[str | Path | Encoder, ...] = ()
+    same_speaker: bool = False
+    same_corpus: bool = False
+    as_corpus: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the models of a run say of new speech.
+
+    Attributes:
+        table: one row per sound and view, in the order of the sounds; see `predict`.
+        condition: whose models.
+        n_models: how many.
+        notes: what a user must know, a sentence each.
+        bad: name and reason of each sound that could not be used.
+    """
+
+    table: pd.DataFrame
+    condition: str
+    n_models: int
+    notes: tuple[str, ...]
+    bad: Mapping[str, str]
+
+
+def predict(
+    run: str | Path,
+    sounds: Sequence[str | Path | np.ndarray],
+    *,
+    sample_rate: int = 16000,
+    condition: str | None = None,
+    seeds: Sequence[int] = (),
+    folds: Sequence[str] = (),
+    encoders: Sequence[str | Path | Encoder] = (),
+    same_speaker: bool = False,
+    same_corpus: bool = False,
+    as_corpus: str | None = None,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Predict the classes of new speech with all models of a run of ``repkit train-ser``.
+
+    Sounds are decoded, framed, encoded and standardised as the corpora were that the models were trained on; of those, nothing
+    is needed. Probabilities are the mean over the models: an ensemble over folds and seeds (own design).
+
+    Example:
+        >>> table = predict("runs/attentive_cnn/TIME_SIGNATURE", ["new.wav"])  # doctest: +SKIP
+
+    Args:
+        run: run directory of train-ser; one that is not finished gives the models that it has.
+        sounds: audio files of any rate and number of channels, folders of such, or mono waveforms (S,) of floating-point
+            numbers at `sample_rate`, full scale 1.
+        sample_rate: of the waveforms, per second.
+        condition: whose models; None for the run's reference.
+        seeds: of the models to use; empty for all.
+        folds: of the models to use; empty for all.
+        encoders: for conditions with embeddings: what made them, as given to ``repkit embed --encoder``, or encoders.
+        same_speaker: all sounds are of one speaker; needed where the run standardises by speaker.
+        same_corpus: all sounds are of one corpus (one room, one microphone); needed where the run standardises by corpus.
+        as_corpus: corpus of the run whose own parts or weights to use, where models have such.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"``.
+
+    Returns:
+        one row per sound and view: ``file`` (``sound_0`` ... of arrays), ``view``, ``prediction`` (class of the largest
+        probability), ``p_<class>`` of each class (NaN where the view has no such class), ``agreement`` (share of the models
+        whose own prediction is this), ``n_models``, ``error``. A sound that cannot be used has NaN, and why in ``error``.
+
+    Raises:
+        DataError: no run, no model in it, a run of a version that did not keep what is needed, or no usable sound.
+        UsageError: an unknown condition, seed, fold or corpus; an encoder that is missing or another; sounds of several
+            speakers or corpora where the run needs one.
+
+    Warns:
+        RepkitWarning: what `Predictions.notes` says, and sounds that could not be used.
+    """
+    choice = Choice(
+        condition, tuple(seeds), tuple(folds), tuple(encoders), same_speaker, same_corpus, as_corpus, device
+    )
+    found = apply_run(run, sounds, choice, sample_rate)
+    bad = (f"{len(found.bad)} sounds cannot be used, first: {next(iter(found.bad.values()))}",) if found.bad else ()
+    for note in (*found.notes, *bad):
+        warnings.warn(note, RepkitWarning, stacklevel=2)
+    return found.table
+
+
+def apply_run(
+    run: str | Path,
+    sounds: Sequence[str | Path | np.ndarray],
+    choice: Choice,
+    sample_rate: int = 16000,
+    progress: Callable[[int, float], None] = lambda n, hours: None,
+) -> Predictions:
+    """Return what `predict` returns, with all that must be known of it.
+
+    Args:
+        run: see `predict`.
+        sounds: see `predict`.
+        choice: which models, and what is known of the sounds.
+        sample_rate: of waveforms, per second.
+        progress: called with the number of sounds decoded and encoded, and the hours heard.
+
+    Raises:
+        DataError: see `predict`.
+        UsageError: see `predict`.
+    """
+    chosen = choose_jobs(Path(run), choice.condition, choice.seeds, choice.folds)
+    first = chosen.jobs[0].description
+    _check_groups(first, choice.same_speaker, choice.same_corpus)
+    corpus, jobs, corpus_notes = _of_corpus(chosen, choice.as_corpus)
+    where = _device(choice.device)
+    frontend = _frontend(chosen.jobs[0])
+    given = [os.fspath(one) if isinstance(one, str | Path) else one for one in choice.encoders]
+    parts = open_parts(first["embeddings"], given, chosen.condition, where.type)
+    listed = collect(sounds, sample_rate)
+    table = first["frontend"]
+    made = prepare(listed, frontend, table["dtype"], first["max_duration_s"], parts, progress)
+    if not made.names:
+        raise DataError(
+            f"predict: none of {len(listed)} sounds can be used; speech of at least one frame was expected",
+            list(made.bad.values())[:20],
+        )
+    data = _data(first, made, corpus).to(where)
+    notes = [*chosen.notes, *corpus_notes, *version_notes(chosen.jobs[0]), *_sound_notes(first, made, len(listed))]
+    each = [_apply(job, data, corpus, where) for job in jobs]
+    rows = _rows([sound.name for sound in listed], made, first["views"], each)
+    return Predictions(rows, chosen.condition, len(jobs), tuple(notes), made.bad)
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {name!r}: one of auto, cpu, cuda was expected")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UsageError("device cuda: torch finds no GPU here; one was expected; use --device cpu")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _vectors_by(description: Mapping[str, Any]) -> str | None:
+    """Return by whom the vectors are standardised beside train, None where by train alone."""
+    table, embeddings = description["vector"], description["embeddings"]
+    is_vector = embeddings is not None and embeddings["level"] == "utterance"
+    return table["by"] if is_vector and table["standardise"] and table["by"] != "train" else None
+
+
+def _check_groups(description: Mapping[str, Any], same_speaker: bool, same_corpus: bool) -> None:
+    """Refuse to take the statistics of a speaker or corpus of sounds that may be of several."""
+    mode, by = description["normalisation"]["mode"], _vectors_by(description)
+    told = {"per_speaker": same_speaker, "per_corpus": same_corpus}
+    for what, key, other in (("frames", mode, "normalisation.mode=global_train"), ("vectors", by, "vector.by=train")):
+        if key in TRANSDUCTIVE and not told[key]:
+            one = "speaker" if key == "per_speaker" else "corpus"
+            more = (
+                "" if one == "speaker" else " (one room, one microphone, a mix of speakers and emotions as in a corpus)"
+            )
+            raise UsageError(
+                f"normalisation {key}: the {what} of this run are standardised by mean and deviation of all utterances of a "
+                f"{one}, which one recording does not tell; several sounds of one {one}{more} were expected; give them "
+                f"together with --same-{one}, or train a run with --set {other}"
+            )
+
+
+def _of_corpus(chosen: Chosen, as_corpus: str | None) -> tuple[str | None, Sequence[SavedJob], list[str]]:
+    """Return the corpus whose parts are used, the jobs that have trained them, and what to say of it."""
+    description = chosen.jobs[0].description
+    corpora = list(description["task"]["corpora"])
+    if not description["per_corpus"]:
+        if as_corpus is not None:
+            raise UsageError(
+                f"--as-corpus {as_corpus}: the models of condition {chosen.condition!r} have no parts of single corpora; none "
+                "was expected; leave it out"
+            )
+        return None, chosen.jobs, []
+    if as_corpus is None and len(corpora) > 1:
+        raise UsageError(
+            f"condition {chosen.condition!r}: its models have parts or weights for each corpus; one of {', '.join(corpora)} was "
+            "expected; give the one most like the new speech with --as-corpus"
+        )
+    corpus = corpora[0] if as_corpus is None else as_corpus
+    if corpus not in corpora:
+        raise UsageError(
+            f"--as-corpus {corpus}: no corpus of this run{did_you_mean(corpus, corpora)}; one of {', '.join(corpora)} was expected"
+        )
+    jobs = [job for job in chosen.jobs if job.heard(corpus)]
+    if not jobs:
+        raise UsageError(
+            f"--as-corpus {corpus}: none of the {len(chosen.jobs)} models was trained on it; a corpus of the train part of a "
+            f"fold was expected; choose another of {', '.join(corpora)}"
+        )
+    left = len(chosen.jobs) - len(jobs)
+    return corpus, jobs, [f"{left} models are left out, which were not trained on {corpus}"] if left else []
+
+
+def _frontend(job: SavedJob) -> Any:
+    table = job.description["frontend"]
+    frontend, now = frontend_table(table["name"], table["settings"])
+    if now["convention_sha256"] != table["convention_sha256"]:
+        raise DataError(
+            f"{job.folder}: frontend {table['name']} of {table['component']} made other frames than that of {now['component']}, "
+            "which is installed; the same was expected; install that version, or train again"
+        )
+    return frontend
+
+
+def _data(description: Mapping[str, Any], made: Prepared, corpus: str | None) -> TrainingData:
+    n, by = len(made.names), _vectors_by(description)
+    if by is not None and n < 2:
+        raise UsageError(
+            f"vector.by {by}: {n} usable sound; at least two were expected, for a single vector minus its mean is nothing; give more"
+        )
+    frames = normalise(made, description["normalisation"]["mode"], by)
+    states = None
+    if made.states:
+        offsets = np.cumsum([0, *(len(one) for one in made.states)])
+        states = RaggedTensor(torch.from_numpy(np.concatenate(made.states)), torch.from_numpy(offsets))
+    task, segments = description["task"], description["segments"]
+    return TrainingData(
+        ids=made.names,
+        frames=frames,
+        targets={view: torch.full((n,), MISSING) for view in (*description["views"], *description["auxiliary"])},
+        vectors=None if made.vectors is None else torch.from_numpy(made.vectors),
+        states=states,
+        corpora=torch.full((n,), list(task["corpora"]).index(corpus) if corpus is not None else 0),
+        segments=None if segments is None else Segments.cut(frames.lengths, segments["n_frames"], segments["step"]),
+    )
+
+
+def _apply(job: SavedJob, data: TrainingData, corpus: str | None, device: torch.device) -> dict[str, np.ndarray]:
+    """Return the probabilities (n, C) float32 of each view by one model."""
+    n = len(data.ids)
+    statistics = load_statistics(job.statistics, n)
+    parts = (statistics.frames, statistics.vectors, statistics.states)
+    frames, vectors, states = (None if part is None else part.to(device) for part in parts)
+    fold = FoldData(data, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)
+    model = job.model(corpus).to(device)
+    with blaming("repkit.models", job.description["model"]["name"]):
+        found, _ = apply_model(model, fold, torch.arange(n), crop=job.description["crop_frames"])
+    values = {view: found[view].numpy() for view in job.description["views"]}
+    for view, probabilities in values.items():
+        wrong = np.flatnonzero(~np.isfinite(probabilities).all(1))
+        if len(wrong):
+            raise DataError(
+                f"{job.folder}: probabilities of {view} that are not finite, first for {data.ids[wrong[0]]}; numbers were "
+                "expected; leave this model out with --seed and --fold, or the sound"
+            )
+    return values
+
+
+def _rows(
+    names: Sequence[str], made: Prepared, views: Mapping[str, Sequence[str]], each: Sequence[Mapping[str, np.ndarray]]
+) -> pd.DataFrame:
+    """Return the table of `predict` from the probabilities (n, C) by view of each model."""
+    columns = list(dict.fromkeys(c for classes in views.values() for c in classes))
+    place = {name: row for row, name in enumerate(made.names)}
+    # of each view: mean over the models, winner, share of the models that have the same winner
+    found = {}
+    for view in views:
+        stacked = np.stack([probabilities[view] for probabilities in each]).astype(np.float64)
+        mean = stacked.mean(axis=0)
+        winner = mean.argmax(axis=1)
+        found[view] = (mean, winner, (stacked.argmax(axis=2) == winner).mean(axis=0))
+    rows = []
+    for name in names:
+        for view, classes in views.items():
+            row: dict[str, Any] = {"file": name, "view": view, "prediction": None}
+            row |= {f"p_{c}": np.nan for c in columns} | {
+                "agreement": np.nan,
+                "n_models": 0,
+                "error": made.bad.get(name),
+            }
+            if name in place:
+                mean, winner, agreement = (part[place[name]] for part in found[view])
+                row |= {"prediction": classes[int(winner)], "agreement": float(agreement), "n_models": len(each)}
+                row |= {f"p_{c}": float(p) for c, p in zip(classes, mean, strict=True)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _sound_notes(description: Mapping[str, Any], made: Prepared, n: int) -> list[str]:
+    notes = []
+    most = description["max_duration_s"]
+    if made.cut:
+        name, seconds = max(made.cut.items(), key=lambda pair: pair[1])
+        notes.append(
+            f"{len(made.cut)} of {n} sounds are longer than {most:g} s and were heard only up to there, as in training "
+            f"(max_duration_s); the longest, {name}, has {seconds:.1f} s"
+            + ("; their embeddings are of the whole" if _embeds_more(description) else "")
+        )
+    by = {"normalisation": description["normalisation"]["mode"], "vector": _vectors_by(description)}
+    least = max((description[table]["min_clips"] for table, mode in by.items() if mode == "per_speaker"), default=0)
+    if len(made.names) < least:
+        notes.append(
+            f"mean and deviation of the speaker come from {len(made.names)} sounds, in training from at least {least}: the fewer, "
+            "the more they are those of what is said and felt in them"
+        )
+    return notes
+
+
+def _embeds_more(description: Mapping[str, Any]) -> bool:
+    embeddings = description["embeddings"]
+    return embeddings is not None and any(p["source"].get("max_duration_s") is None for p in embeddings["parts"])
+
+
+__all__ = ["Choice", "Predictions", "apply_run", "predict"]

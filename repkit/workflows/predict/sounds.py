@@ -1,0 +1,270 @@
+"""New speech to what a run's models read: decoded, framed and encoded as the corpora were that they were trained on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from repkit.api import BadAudioError, Utterance
+from repkit.audio.decode import AUDIO_SUFFIXES, SAMPLE_RATE, decode, duration_s
+from repkit.errors import UsageError
+from repkit.features.extract import frames_of, one_thread
+from repkit.features.normalise import fit_normaliser
+from repkit.features.ragged import Ragged
+from repkit.training.data import RaggedTensor
+from repkit.workflows.predict.encoders import Part
+
+WINDOW = 64
+"""Utterances decoded and encoded at a time: their sound is let go before the next ones are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One recording.
+
+    Attributes:
+        name: how it is called in tables and messages: the path as given, ``sound_0`` ... of arrays.
+        source: file, or the bytes of one.
+    """
+
+    name: str
+    source: Path | bytes
+
+    def read(self, max_duration_s: float | None) -> np.ndarray:
+        """Return its sound (S,) at 16 kHz, as a corpus would.
+
+        Raises:
+            BadAudioError: see `repkit.audio.decode.decode`.
+        """
+        return decode(self.source, where=self.name, max_duration_s=max_duration_s)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What the models are going to read; utterance i is the same one everywhere.
+
+    Attributes:
+        names: of the n sounds that can be used.
+        frames: (T, F) float32 of each.
+        vectors: (n, D) float32 or None.
+        states: (T, D) float32 of each; empty where the condition has none.
+        bad: name and reason of the sounds that cannot be used.
+        cut: name and seconds of those that are longer than what the models hear.
+    """
+
+    names: list[str] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    vectors: np.ndarray | None = None
+    states: list[np.ndarray] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, float] = field(default_factory=dict)
+
+
+def collect(sounds: Sequence[str | Path | np.ndarray], sample_rate: int) -> list[Sound]:
+    """Return the recordings named: files, all audio files below folders, arrays; each file once.
+
+    Args:
+        sounds: paths, and mono waveforms (S,) of floating-point numbers, full scale 1.
+        sample_rate: of the waveforms, per second; files say their own.
+
+    Raises:
+        UsageError: nothing at all, a folder without audio, or an array of another kind.
+    """
+    found: dict[str, Sound] = {}
+    if isinstance(sounds, str | Path | np.ndarray):  # one alone, in no list
+        sounds = [sounds]
+    for place, one in enumerate(sounds):
+        if isinstance(one, str | Path):
+            for path in _files(Path(one)):
+                found.setdefault(str(path), Sound(str(path), path))
+        else:
+            found[f"sound_{place}"] = Sound(f"sound_{place}", _as_file(one, place, sample_rate))
+    if not found:
+        raise UsageError("predict: no sound; expected at least one file, folder or waveform; give one")
+    return list(found.values())
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path  # one that is not there is listed with the bad ones
+        return
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    if not files:
+        raise UsageError(
+            f"{path}: a folder without audio files; files ending in {', '.join(AUDIO_SUFFIXES)} were expected in it or below; "
+            "check the path"
+        )
+    yield from files
+
+
+def _as_file(waveform: Any, place: int, sample_rate: int) -> bytes:
+    """Return a waveform as the bytes of a file, so that it passes every check that a file does."""
+    values = np.asarray(waveform)
+    if values.ndim != 1:
+        raise UsageError(
+            f"sound {place}: an array of shape {values.shape}; a mono waveform (S,) was expected; take the mean over its channels"
+        )
+    if values.dtype.kind != "f":
+        raise UsageError(
+            f"sound {place}: an array of {values.dtype}; floating-point numbers of full scale 1 were expected; divide 16-bit "
+            "samples by 32768"
+        )
+    if sample_rate < 1:
+        raise UsageError(f"sample_rate: got {sample_rate}; samples per second were expected; give the waveforms' own")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, values.astype(np.float32), sample_rate, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+def prepare(
+    sounds: Sequence[Sound],
+    frontend: Any,
+    dtype: str,
+    max_duration_s: float | None,
+    parts: Sequence[Part],
+    progress: Callable[[int, float], None] = lambda n, hours: None,
+) -> Prepared:
+    """Decode, frame and encode recordings; those that cannot be used are listed, the others go on.
+
+    Args:
+        sounds: what to read.
+        frontend: of the run.
+        dtype: type that frames were rounded to in training.
+        max_duration_s: longest stretch that the models hear; None for all.
+        parts: encoders of the condition's embeddings.
+        progress: called with the number of sounds done and the hours heard.
+    """
+    torch.set_flush_denormal(True)  # as in training
+    made, samples = Prepared(), 0
+    blocks: list[np.ndarray] = []
+    for first in range(0, len(sounds), WINDOW):
+        window = sounds[first : first + WINDOW]
+        heard = _frames_of(window, frontend, dtype, max_duration_s, made)
+        joined = _encoded(heard, parts, max_duration_s, made) if parts else {}
+        for sound, (_, frames) in heard.items():
+            if sound.name in made.bad:
+                continue
+            made.names.append(sound.name)
+            made.frames.append(frames)
+            if parts and joined[sound.name].ndim == 2:
+                made.states.append(joined[sound.name])
+            elif parts:
+                blocks.append(joined[sound.name])
+        samples += sum(len(waveform) for waveform, _ in heard.values())
+        progress(min(first + WINDOW, len(sounds)), samples / SAMPLE_RATE / 3600)
+    if blocks:
+        made.vectors = np.stack(blocks)
+    return made
+
+
+def _frames_of(
+    sounds: Sequence[Sound], frontend: Any, dtype: str, max_duration_s: float | None, made: Prepared
+) -> dict[Sound, tuple[np.ndarray, np.ndarray]]:
+    found = {}
+    with one_thread():
+        for sound in sounds:
+            try:
+                waveform = sound.read(max_duration_s)
+                frames = frames_of(waveform, frontend, sound.name)
+                if isinstance(frames, BadAudioError):
+                    raise frames
+                found[sound] = (waveform, _rounded(frames, dtype, sound.name))
+                if max_duration_s is not None:
+                    seconds = duration_s(sound.source, where=sound.name)
+                    if seconds > max_duration_s + 1e-3:
+                        made.cut[sound.name] = seconds
+            except BadAudioError as error:
+                made.bad[sound.name] = error.message
+    return found
+
+
+def _encoded(
+    heard: Mapping[Sound, tuple[np.ndarray, np.ndarray]],
+    parts: Sequence[Part],
+    max_duration_s: float | None,
+    made: Prepared,
+) -> dict[str, np.ndarray]:
+    """Return the embedding of each sound, joined over the parts; what has none is added to the bad ones."""
+    blocks: dict[str, list[np.ndarray]] = {sound.name: [] for sound in heard}
+    for part in parts:
+        same = part.max_duration_s == max_duration_s
+        waveforms = {}
+        for sound, (waveform, _) in heard.items():
+            if sound.name not in made.bad:
+                waveforms[sound.name] = waveform if same else sound.read(part.max_duration_s)
+        for name, values in zip(waveforms, _encode(part, list(waveforms.values())), strict=True):
+            try:
+                if isinstance(values, BadAudioError):
+                    raise values
+                blocks[name].append(_rounded(np.asarray(values), part.dtype, name))
+            except BadAudioError as error:
+                made.bad[name] = error.message
+    return {name: np.concatenate(own, axis=-1) for name, own in blocks.items() if len(own) == len(parts)}
+
+
+def _encode(part: Part, waveforms: list[np.ndarray]) -> Sequence[np.ndarray | BadAudioError]:
+    """Encode as `repkit embed` does."""
+    if not waveforms:
+        return []
+    encoder: Any = part.encoder
+    stages = hasattr(encoder, "frames") and hasattr(encoder, "encode_frames")
+    with one_thread() if stages else nullcontext(), _autocast(part.precision == "bf16"):
+        if stages:
+            return list(encoder.encode_frames([encoder.frames(waveform) for waveform in waveforms]))
+        return list(encoder.encode(waveforms))
+
+
+@contextmanager
+def _autocast(on: bool) -> Iterator[None]:
+    with (
+        torch.autocast("cpu", torch.bfloat16, on),
+        torch.autocast("cuda", torch.bfloat16, on and torch.cuda.is_available()),
+    ):
+        yield
+
+
+def _rounded(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Return float32 numbers as they come back from a store of this type."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(values).astype(dtype).astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise BadAudioError(
+            f"{name}: frames or vector hold numbers that are not finite or too large for {dtype}; leave it out"
+        )
+    return rounded
+
+
+def normalise(made: Prepared, mode: str, vectors_by: str | None) -> RaggedTensor:
+    """Normalise what does not depend on train: frames by themselves, or by all of these sounds; vectors likewise, in place.
+
+    A speaker's or a corpus' statistics are here those of all sounds, which the caller has said to be of one.
+
+    Args:
+        made: of the sounds.
+        mode: of the run's normalisation.
+        vectors_by: ``per_speaker`` or ``per_corpus`` where the vectors are standardised by these, else None.
+
+    Returns:
+        the frames.
+    """
+    names = tuple(made.names)
+    utterances = [Utterance(id=name, corpus="new", speaker="new/one") for name in names]
+    frames = Ragged.from_arrays(made.frames, names)
+    if mode not in ("none", "global_train"):
+        by = "per_utterance" if mode == "per_utterance" else "per_corpus"
+        frames = fit_normaliser(by, frames, utterances, ()).apply(frames)
+    if vectors_by is not None and made.vectors is not None:
+        vectors = Ragged.from_vectors(made.vectors, names)
+        made.vectors = fit_normaliser("per_corpus", vectors, utterances, ()).apply(vectors).values
+    return RaggedTensor(torch.from_numpy(frames.values), torch.from_numpy(frames.offsets))
+
+
+__all__ = ["Prepared", "Sound", "collect", "normalise", "prepare"]
