@@ -88,9 +88,9 @@ def recipes_page() -> str:
         HEADER,
         "# Recipes",
         "A recipe is a TOML file. It names components and their settings; unknown keys are refused and all problems are "
-        'reported at once. `extends = "NAME"` starts from another recipe (one level); on the command line '
+        'reported at once. `extends = "NAME"` starts from another recipe, which may extend another; on the command line '
         "`--set KEY=VALUE` overrides a key, `--set training.epochs=20` for example. "
-        "`repkit recipes show NAME` prints a recipe, `repkit recipes check FILE` validates one.",
+        "`repkit recipes show NAME` prints a recipe, with `--resolved` every setting and where it comes from, `repkit recipes check FILE` validates one.",
         "## Built-in recipes",
         table(("recipe", "for", "what it does", "begins with"), _recipe_rows()),
         "## Keys of a `train-ser` recipe",

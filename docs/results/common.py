@@ -30,11 +30,23 @@ def finished(work: Path, step: Step) -> Path | None:
     """Return the newest finished run of a step, None when there is none."""
     for status in sorted((work / "runs").glob("*/*/status.json"), reverse=True):
         folder = status.parent
-        words = shlex.split((folder / "command.txt").read_text())
-        same = step[0] in words and _named(words[words.index(step[0]) :]) == _named(step)
-        if same and json.loads(status.read_text())["state"] == "done":
+        if json.loads(status.read_text())["state"] == "done" and any(_same(words, step) for words in _commands(folder)):
             return folder
     return None
+
+
+def _commands(folder: Path) -> list[Step]:
+    """Return the command that made a run, and those that were told that it is finished already."""
+    texts = [(folder / "command.txt").read_text()]
+    log = folder / "log.jsonl"
+    for line in log.read_text().splitlines() if log.exists() else ():
+        event = json.loads(line)
+        texts += [event["command"]] if event["event"] == "asked again" else []
+    return [shlex.split(text) for text in texts]
+
+
+def _same(words: Step, step: Step) -> bool:
+    return step[0] in words and _named(words[words.index(step[0]) :]) == _named(step)
 
 
 def _named(step: Step) -> Step:

@@ -6,12 +6,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.live import Live
 from rich.table import Table
 
 from repkit.cli.shared import console
+from repkit.runs.directory import read_json
+from repkit.runs.environment import environment
 from repkit.runs.executors import Event
 
 _SHOWN = 8
@@ -97,6 +100,40 @@ def table_of(plan: Any, run: Any) -> JobTable:
 def started(plan: Any, run: Any, resumed: bool, n_done: int) -> str:
     """Return the line that says where a run is and whether it is continued."""
     return f"run        {run.path}" + (f"  (continued, {n_done} of {len(plan.jobs)} jobs done)" if resumed else "")
+
+
+def finished(run: Path) -> list[str]:
+    """Return the lines that say that nothing was trained, because a run is finished already.
+
+    Args:
+        run: its path.
+    """
+    lines = [
+        f"run        {run}  (finished already: same recipe, corpora and stores; nothing was trained; after a change of code, "
+        "which no signature tells, --again trains anew)"
+    ]
+    was, now = read_json(run / "environment.json"), environment()
+    before, present = (
+        dict(map(_name_and_version, [f"repkit {of['repkit']}", *of.get("plugins", ())])) for of in (was, now)
+    )
+    changed = [
+        f"{name} {before[name]}, now {present[name]}"
+        for name in before
+        if present.get(name, before[name]) != before[name]
+    ]
+    if changed:
+        lines.append(f"note       it was made with {'; '.join(changed)}")
+    return lines
+
+
+def _name_and_version(text: str) -> tuple[str, str]:
+    name, _, version = text.rpartition(" ")
+    return name, version
+
+
+def baseline_text(model: str) -> str:
+    """Return what the condition BL is."""
+    return f"the baseline: the recipe's model ({model}) without any vector"
 
 
 @contextmanager

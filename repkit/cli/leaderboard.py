@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from repkit.errors import UsageError
+from repkit.cli.shared import find_runs
 
 app = typer.Typer(add_completion=False)
 
@@ -46,20 +46,3 @@ def leaderboard(
     else:
         write_text_atomic(out, text)
         typer.echo(out)
-
-
-def find_runs(place: Path) -> list[Path]:
-    """Return the run directories at a place: itself, or all at most three folders below it, sorted.
-
-    Raises:
-        UsageError: none.
-    """
-    if (place / "protocol.json").is_file():
-        return [place]
-    found = sorted({path.parent for depth in ("*", "*/*", "*/*/*") for path in place.glob(f"{depth}/protocol.json")})
-    if not found:
-        raise UsageError(
-            f"{place}: no run directory of `repkit train-ser` here or below (protocol.json is missing); give "
-            "runs/RECIPE/TIME_SIGNATURE or the folder runs"
-        )
-    return found

@@ -29,6 +29,9 @@ OnBadAudio = Annotated[
 """Of commands that train one thing; those that train many say what happens to the others."""
 PageOnly = Annotated[bool, typer.Option("--page-only", help="Train nothing: write the page of --out anew.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes of one thread each; default one per core.")]
+Again = Annotated[
+    bool, typer.Option("--again", help="Train anew what a finished run holds already, in a folder of its own.")
+]
 Executor = Annotated[
     Literal["auto", "processes", "batched", "dask"],
     typer.Option(

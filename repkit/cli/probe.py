@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from repkit.cli.options import Corpora, CorpusSet, Runs, Workers
+from repkit.cli.options import Again, Corpora, CorpusSet, Runs, Workers
 from repkit.cli.shared import parse_corpora
 from repkit.cli.train_ser import embedding_conditions, execute
 from repkit.config import SerRecipe, find_recipe, load_recipe
@@ -40,6 +40,7 @@ def probe(
     ] = [],  # noqa: B006
     runs: Runs = Path("runs"),
     workers: Workers = None,
+    again: Again = False,
 ) -> None:
     """What a classical head reads from embeddings: a score in seconds, its settings chosen by inner folds of the training speakers."""
     from repkit.workflows.probe import with_heads
@@ -52,4 +53,4 @@ def probe(
     conditions = [Condition(**c) for c in embedding_conditions(embeddings, "")]
     resolved = with_heads(recipe, conditions, head or ["linear_svm"])
     corpora = parse_corpora(corpus, settings=corpus_set)
-    execute(resolved, corpora, find_recipe("probe").read_text(encoding="utf-8"), runs, workers)
+    execute(resolved, corpora, find_recipe("probe").read_text(encoding="utf-8"), runs, workers, again=again)

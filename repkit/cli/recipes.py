@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from repkit.cli.shared import print_table
-from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
+from repkit.config import SerRecipe, find_recipe, list_recipes, load_recipe
 from repkit.config.load import read_tables
-from repkit.errors import RecipeError, RepkitError
+from repkit.errors import RepkitError, UsageError
+from repkit.workflows.recipes import kind_of
 from repkit.workflows.scale.recipe import ScaleRecipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show and check recipes.")
-
-KINDS: dict[str, Any] = {"train-ser": SerRecipe, "pretrain-ae": PretrainRecipe, "scale": ScaleRecipe}
 
 
 @app.command("list")
@@ -32,9 +31,29 @@ def list_() -> None:
 
 
 @app.command()
-def show(recipe: Annotated[str, typer.Argument(help="Name or TOML file.")]) -> None:
-    """Print a recipe as it is written."""
-    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
+def show(
+    recipe: Annotated[str, typer.Argument(help="Name or TOML file.")],
+    resolved: Annotated[
+        bool,
+        typer.Option(
+            "--resolved", help="Every setting, those of the recipes it extends and all defaults too, with its origin."
+        ),
+    ] = False,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key; with --resolved.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Print a recipe as it is written, or with --resolved all that it comes to, as a recipe of its own."""
+    if resolved:
+        from repkit.workflows.recipes import resolved_toml
+
+        typer.echo(resolved_toml(recipe, set_), nl=False)
+    elif set_:
+        raise UsageError(
+            f"--set {set_[0]}: given without --resolved; a recipe as it is written cannot be overridden; add --resolved"
+        )
+    else:
+        typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
 
 
 @app.command()
@@ -43,10 +62,7 @@ def check(
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")] = [],  # noqa: B006
 ) -> None:
     """Validate a recipe and the settings of every component it names; print all problems at once."""
-    kind = KINDS.get(str(read_tables(recipe).get("command", "train-ser")))
-    if kind is None:
-        raise RecipeError(f"recipe {recipe}: command must be one of {', '.join(KINDS)}")
-    resolved = load_recipe(kind, recipe, set_)
+    resolved = load_recipe(kind_of(recipe), recipe, set_)
     if isinstance(resolved, SerRecipe):
         from repkit.workflows.train_ser.conditions import check_components
 

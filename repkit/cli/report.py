@@ -7,32 +7,49 @@ from typing import Annotated
 
 import typer
 
-from repkit.errors import UsageError
+from repkit.cli.shared import console, find_runs
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def report(
-    run: Annotated[list[Path], typer.Argument(help="Run directory; several are compared in one table.")],
-    out: Annotated[Path | None, typer.Option(help="Markdown file for the comparison of several runs.")] = None,
+    run: Annotated[
+        list[Path],
+        typer.Argument(help="Run directory, or a folder in which to look for them; several are compared in one table."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the comparison: .md, .csv, .json or .tex, by its suffix. [default: print Markdown]"
+        ),
+    ] = None,
 ) -> None:
     """Score a run again from its predictions and rebuild report.md with its figures; or compare several runs."""
     from repkit.report.compare import compare_runs
+    from repkit.report.compare_files import check_suffix, comparison_file
     from repkit.report.render import render
     from repkit.runs.atomic import write_text_atomic
 
-    for folder in run:
-        if not (folder / "protocol.json").is_file():
-            raise UsageError(
-                f"{folder}: no run directory of `repkit train-ser` (protocol.json is missing); give runs/RECIPE/TIME_SIGNATURE"
-            )
-    if len(run) == 1 and out is None:
-        typer.echo(render(run[0]))
-        return
-    text = compare_runs(run)
-    if out is None:
-        typer.echo(text)
+    if out is not None:
+        check_suffix(out)
+    runs = _runs_at(run)
+    if len(runs) == 1 and out is None:
+        typer.echo(render(runs[0]))
+    elif out is None:
+        typer.echo(compare_runs(runs))
     else:
-        write_text_atomic(out, text)
+        write_text_atomic(out, comparison_file(runs, out))
         typer.echo(out)
+
+
+def _runs_at(places: list[Path]) -> list[Path]:
+    """Return the run directories at places, each once; of those that were searched for, what has not begun is told."""
+    runs: dict[Path, Path] = {}
+    for place in places:
+        found = find_runs(place)
+        begun = [path for path in found if path == place or (path / "utterances.parquet").is_file()]
+        for path in sorted(set(found) - set(begun)):
+            console().print(f"left out   {path}: stopped before its first training")
+        runs |= {path.resolve(): path for path in begun or found}
+    return list(runs.values())

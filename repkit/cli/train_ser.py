@@ -12,6 +12,7 @@ import typer
 
 from repkit.cli.options import (
     AT_ONCE,
+    Again,
     AtOnce,
     Corpora,
     CorpusSet,
@@ -22,7 +23,7 @@ from repkit.cli.options import (
     Scheduler,
     Workers,
 )
-from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table, time_text
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
@@ -59,13 +60,15 @@ def train_ser(
     at_once: AtOnce = AT_ONCE,
     scheduler: Scheduler = None,
     on_bad_audio: OnBadAudio = "stop",
+    again: Again = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")
     ] = False,
 ) -> None:
     """Train and score emotion models: every condition, fold and seed of a recipe.
 
-    An interrupted run is continued when the same command is given again; finished jobs are kept.
+    An interrupted run is continued when the same command is given again; finished jobs are kept. A finished run is not
+    repeated: its scores are shown.
     """
     given = [*corpus, *hold_out]
     names = [text.partition("=")[0] for text in hold_out]
@@ -79,11 +82,11 @@ def train_ser(
     ]
     corpora = parse_corpora([*given, *named], settings=corpus_set)
     if dry_run:
-        _show_plan(resolved, corpora, workers)
+        _show_plan(resolved, corpora, runs, workers)
         return
     where = {"executor": executor, "device": device, "at_once": at_once, "scheduler": scheduler}
     text = find_recipe(recipe).read_text(encoding="utf-8")
-    execute(resolved, corpora, text, runs, workers, on_bad_audio, **where)
+    execute(resolved, corpora, text, runs, workers, on_bad_audio, again=again, **where)
 
 
 def execute(
@@ -93,10 +96,23 @@ def execute(
     runs: Path,
     workers: int | None,
     on_bad_audio: str = "stop",
+    *,
+    again: bool = False,
     **where: Any,
 ) -> None:
-    """Train and score with a table of the jobs on the screen, then show the scores."""
-    from repkit.cli.job_table import showing, table_of
+    """Train and score with a table of the jobs on the screen, then show the scores.
+
+    Args:
+        resolved: recipe.
+        corpora: by name.
+        recipe_text: the recipe as given.
+        runs: folder of all runs.
+        workers: processes.
+        on_bad_audio: ``stop`` or ``skip``.
+        again: train what a finished run holds already.
+        where: executor, device and the like, see `repkit.workflows.train_ser.run.train_ser`.
+    """
+    from repkit.cli.job_table import finished, showing, table_of
     from repkit.runs.executors import Event
     from repkit.workflows.train_ser.run import train_ser as work
 
@@ -117,11 +133,15 @@ def execute(
             root=runs,
             workers=workers,
             on_bad_audio=on_bad_audio,
+            again=again,
             on_frames=on_frames,
             on_start=on_start,
             on_event=lambda event: table[0](event),
             **where,
         )
+    if not table:
+        for line in finished(run):
+            screen.print(line)
     _show_results(run)
 
 
@@ -180,6 +200,7 @@ def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> N
 
     screen.print(started(plan, run, resumed, n_done))
     screen.print(f"protocol   {plan.protocol['id']}  {plan.recipe.protocol.name}, {len(plan.folds)} folds")
+    _announce_baseline(screen, plan)
     first = plan.recipe.labels.views[0]
     counts = Counter(plan.labels.targets(u)[first] for u in plan.utterances)
     screen.print(f"utterances {len(plan.utterances)}: " + ", ".join(f"{c} {n}" for c, n in sorted(counts.items())))
@@ -189,11 +210,20 @@ def _announce(screen: Any, plan: Any, run: Any, resumed: bool, n_done: int) -> N
         screen.print(f"note       {flag}")
 
 
-def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None) -> None:
+def _announce_baseline(screen: Any, plan: Any) -> None:
+    from repkit.cli.job_table import baseline_text
+
+    if plan.recipe.baseline:
+        screen.print(f"BL         {baseline_text(plan.recipe.model.name)}")
+
+
+def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers: int | None) -> None:
     from rich.table import Table
 
+    from repkit.runs.directory import RunDirectory
     from repkit.runs.executors import default_workers, prepare_process
     from repkit.workflows.train_ser.cost import estimate_seconds
+    from repkit.workflows.train_ser.cut import cut_notes
     from repkit.workflows.train_ser.plan import make_plan
 
     prepare_process()
@@ -203,7 +233,7 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None
     screen.print(f"protocol   {plan.protocol['id']}  {resolved.protocol.name}")
     for reason, n in sorted(plan.dropped.items()):
         screen.print(f"not used   {n} {reason}")
-    for flag in plan.flags:
+    for flag in (*plan.flags, *cut_notes(plan)):
         screen.print(f"note       {flag}")
     table = Table("fold", "train", "dev", "test", box=None)
     for fold in plan.folds:
@@ -211,14 +241,18 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], workers: int | None
     screen.print(table)
     names = ", ".join(f"{c.name} ({c.fusion})" for c in plan.conditions)
     screen.print(f"conditions {names}")
+    _announce_baseline(screen, plan)
     screen.print(
         f"jobs       {len(plan.folds)} folds x {len(resolved.seeds)} seeds x {len(plan.conditions)} conditions = {len(plan.jobs)}"
     )
-    hours = estimate_seconds(plan, n_workers) / 3600
-    screen.print(f"expected   {hours:.2f} h on {n_workers} processes (measured on random frames on this machine)")
+    expected = time_text(estimate_seconds(plan, n_workers))
+    if done := RunDirectory.finished(runs, resolved.name, plan.signature):
+        screen.print(f"finished   {done.path} holds all this already; nothing would be trained without --again")
+    screen.print(f"expected   {expected} on {n_workers} processes (measured on random frames on this machine)")
 
 
 def _show_results(run: Path) -> None:
+    from repkit.cli.job_table import baseline_text
     from repkit.runs.directory import read_json
 
     results = read_json(run / "results.json")
@@ -241,6 +275,8 @@ def _show_results(run: Path) -> None:
         typer.echo("")
         print_table(("condition", "mean over corpora", "corpora", "UAR", "95 % interval (speakers)"), means)
         typer.echo("")
+    if any(row[0] == "BL" for row in rows):
+        typer.echo(f"BL        {baseline_text(str(read_json(run / 'resolved.json')['model']['name']))}")
     typer.echo(f"protocol  {results['protocol_id']}")
     typer.echo(f"report    {run / 'report.md'}")
 

@@ -15,6 +15,8 @@ from repkit.errors import RecipeError, UsageError
 from repkit.plugins.load import validation_lines
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
+Key = tuple[str | int, ...]
+"""Where a setting stands in a recipe; a number is a place in a list of tables."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -72,18 +74,80 @@ def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
             raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[:position])} is a value, not a table")
 
 
-def read_tables(name: str) -> dict[str, Any]:
-    """Return a recipe's tables with ``extends`` resolved (one level)."""
+def read_layers(name: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a recipe's file with its tables, and before it whatever it extends, the farthest first.
+
+    Args:
+        name: recipe name or path.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, or recipes that extend one another in a circle.
+    """
+    layers: list[tuple[Path, dict[str, Any]]] = []
     path = find_recipe(name)
-    tables = read_toml(path)
-    parent = tables.pop("extends", None)
-    if parent is None:
-        return tables
-    sibling = path.parent / f"{parent}.toml"
-    base = read_toml(sibling if sibling.is_file() else find_recipe(str(parent)))
-    if "extends" in base:
-        raise RecipeError(f"{path}: extends {parent!r}, which extends another; only one level is allowed")
-    return merge_tables(base, tables)
+    while True:
+        chain = [before for before, _ in layers]
+        if path.resolve() in (before.resolve() for before in chain):
+            names = " -> ".join(str(one) for one in [*chain, path])
+            raise RecipeError(
+                f"recipe {name}: extends itself in a circle: {names}; recipes that end in one without extends were "
+                "expected; take extends out of one of them"
+            )
+        tables = read_toml(path)
+        parent = tables.pop("extends", None)
+        layers.append((path, tables))
+        if parent is None:
+            return layers[::-1]
+        if not isinstance(parent, str):
+            raise RecipeError(
+                f'{path}: extends = {parent!r}; the name of one recipe was expected, as extends = "neumann2019"'
+            )
+        path = _parent_of(path, parent)
+
+
+def _parent_of(path: Path, parent: str) -> Path:
+    """Return the recipe that one extends: beside it, else by name; a copy may extend its own namesake."""
+    beside = path.parent / f"{parent}.toml"
+    if beside.is_file() and beside.resolve() != path.resolve():
+        return beside
+    try:
+        return find_recipe(parent)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: extends {parent!r}: {error.message}", error.problems) from error
+
+
+def read_tables(name: str) -> dict[str, Any]:
+    """Return a recipe's tables laid over those of all that it extends; see `read_layers`."""
+    merged: dict[str, Any] = {}
+    for _, tables in read_layers(name):
+        merged = merge_tables(merged, tables)
+    return merged
+
+
+def assigned(tables: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's tables with the ``KEY=VALUE`` texts of ``--set`` laid on, changed in place.
+
+    Raises:
+        UsageError: an assignment that cannot be read, or that leads through a value.
+    """
+    parsed = [parse_assignment(text) for text in assignments]
+    for path, value in parsed:
+        if len(path) == 2 and path[1] == "name" and _other_name(tables.get(path[0]), value):
+            tables[path[0]] = {"name": value}  # the settings of the other component mean nothing to this one
+    for path, value in parsed:
+        assign(tables, path, value)
+    return tables
+
+
+def flat(value: Any, key: Key = ()) -> dict[Key, Any]:
+    """Return the values inside tables, and inside lists of tables that stand at the top, by where they stand."""
+    if isinstance(value, Mapping) and value:
+        items: list[tuple[str | int, Any]] = list(value.items())
+    elif len(key) == 1 and isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        items = list(enumerate(value))
+    else:
+        return {key: value}
+    return {place: leaf for inner, one in items for place, leaf in flat(one, (*key, inner)).items()}
 
 
 def _nested_keys(kind: type[BaseModel]) -> list[str]:
@@ -120,13 +184,7 @@ def load_recipe(
     command = kind.model_fields["command"].default
     if tables.get("command", command) != command:
         raise RecipeError(f"recipe {name}: is for `repkit {tables['command']}`, not for `repkit {command}`")
-    parsed = [parse_assignment(text) for text in assignments]
-    for path, value in parsed:
-        if len(path) == 2 and path[1] == "name" and _other_name(tables.get(path[0]), value):
-            tables[path[0]] = {"name": value}  # the settings of the other component mean nothing to this one
-    for path, value in parsed:
-        assign(tables, path, value)
-    tables = merge_tables(tables, overrides or {})
+    tables = merge_tables(assigned(tables, assignments), overrides or {})
     try:
         return kind.model_validate(tables)
     except ValidationError as error:

@@ -1,8 +1,9 @@
-"""One Markdown table over several runs, for example one per corpus; the source of docs/results."""
+"""One table over several runs, for example one per corpus: Markdown, CSV, JSON or LaTeX. The source of docs/results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -10,14 +11,62 @@ from typing import Any
 from repkit.errors import UsageError
 from repkit.evaluation.results import compute_results
 from repkit.evaluation.run_files import RunFiles, read_run_files
+from repkit.report.run_names import differing_settings, model_of, run_labels, settings_text, signature_of
 from repkit.report.tables import percent, points, span, table
+
+Row = Mapping[str, Any]
+MOST_SETTINGS = 6
+"""Settings named in a row; with more differences the recipes should be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Scores of several runs beside each other.
+
+    Attributes:
+        rows: one per run and condition; scores and differences are shares.
+        legend: which protocols the letters stand for, in Markdown.
+        reference: the condition that the others are compared with, where it is the same in all runs.
+        several: whether any run has several corpora.
+    """
+
+    rows: Sequence[Row]
+    legend: str
+    reference: str | None
+    several: bool
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and cells as a reader sees them, in percent and points."""
+        header = ["run", "protocol", "condition", "UAR mean", "min to max", "UAR pooled", "95 % interval"]
+        header += ["mean over corpora"] if self.several else []
+        header += [f"against {self.reference or 'the reference'}", "against controls", "speakers", "seeds"]
+        return header, [self._cells(row) for row in self.rows]
+
+    def _cells(self, row: Row) -> list[str]:
+        mean = row["mean_over_corpora"]
+        over = [f"{percent(mean['mean'])} {span(mean['low'], mean['high'])}" if mean else "-"] if self.several else []
+        return [
+            _run_cell(row),
+            row["protocol"],
+            row["condition"],
+            f"**{percent(row['uar_mean'])}**",
+            f"{percent(row['uar_min'])} to {percent(row['uar_max'])}",
+            percent(row["uar_pooled"]),
+            span(row["uar_pooled_low"], row["uar_pooled_high"]),
+            *over,
+            "; ".join(_difference(d) for d in row["differences"] if d["role"] == "baseline") or "-",
+            "; ".join(f"{d['against']} {_difference(d)}" for d in row["differences"] if d["role"] == "control") or "-",
+            str(row["n_speakers"]),
+            str(row["n_seeds"]),
+        ]
 
 
 def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", checkpoint: str = "selected") -> str:
-    """Return a table with one row per run and condition, scored again from the predictions.
+    """Return a Markdown table with one row per run and condition, scored again from the predictions.
 
-    Rows carry a letter for their protocol id; under the table every letter stands with its id and what sets it apart
-    from the first, so that rows with different letters are not read as a ranking.
+    Every row names the run's recipe and corpora, the condition's model, the settings in which the run differs from the
+    others of its recipe, and its short signature. Rows carry a letter for their protocol id; under the table every letter
+    stands with its id and what sets it apart from the first, so that rows with different letters are not read as a ranking.
 
     Args:
         run_dirs: run directories.
@@ -28,67 +77,96 @@ def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", check
         UsageError: no run given.
         DataError: a file of a run is missing or breaks its schema.
     """
+    found = compare(run_dirs, view=view, checkpoint=checkpoint)
+    text = table(*found.cells()) if found.rows else f"No run has predictions of {view}, {checkpoint}."
+    return f"{text}\n\n{found.legend}\n"
+
+
+def compare(run_dirs: Sequence[str | Path], *, view: str = "emotion", checkpoint: str = "selected") -> Comparison:
+    """Score several runs again from their predictions; arguments and errors as of `compare_runs`."""
     if not run_dirs:
         raise UsageError("compare: no run directory; expected at least one; name folders that train-ser has written")
     runs = [(read_run_files(path), compute_results(path, probes=False)) for path in run_dirs]
+    all_files = [files for files, _ in runs]
     letters: dict[str, str] = {}
-    for files, _ in runs:
+    for files in all_files:
         letters.setdefault(files.protocol_id, _letter(len(letters)))
-    rows = []
-    several = any(len(files.corpora) > 1 for files, _ in runs)
-    for files, results in runs:
-        rows += _rows(files, results, letters[files.protocol_id], view, checkpoint, several)
-    references = {files.reference for files, _ in runs} - {None}
-    reference = str(*references) if len(references) == 1 else "the reference"
-    header = ["run", "protocol", "condition", "UAR mean", "min to max", "UAR pooled", "95 % interval"]
-    header += ["mean over corpora"] if several else []
-    header += [f"against {reference}", "against controls", "speakers", "seeds"]
-    text = table(header, rows) if rows else f"No run has predictions of {view}, {checkpoint}."
-    return f"{text}\n\n{_legend(runs, letters)}\n"
+    rows: list[Row] = []
+    silent = []
+    for (files, results), label, settings in zip(runs, run_labels(all_files), differing_settings(all_files)):
+        head = {
+            "run": files.path.name,
+            "label": label,
+            "signature": signature_of(files),
+            "recipe": results["recipe"] or files.path.parent.name,
+            "corpora": list(files.corpora),
+            "settings": settings,
+            "protocol": letters[files.protocol_id],
+            "protocol_id": files.protocol_id,
+            "complete": results["complete"],
+            "jobs_finished": results["n_jobs"]["finished"],
+            "jobs_planned": results["n_jobs"]["planned"],
+        }
+        mine = _rows(files, results, head, view, checkpoint)
+        rows += mine
+        silent += [] if mine else [f"`{label}`"]
+    missing = f"\n\nWithout a row, for want of predictions of {view}: {', '.join(silent)}." if silent else ""
+    references = {files.reference for files in all_files} - {None}
+    return Comparison(
+        rows=rows,
+        legend=_legend(runs, letters) + missing,
+        reference=str(*references) if len(references) == 1 else None,
+        several=any(len(files.corpora) > 1 for files in all_files),
+    )
 
 
-def _rows(
-    files: RunFiles, results: Mapping[str, Any], letter: str, view: str, checkpoint: str, several: bool
-) -> list[list[object]]:
-    name = f"{results['recipe'] or files.path.parent.name}: {', '.join(files.corpora)}"
-    if not results["complete"]:
-        jobs = results["n_jobs"]
-        name += f" (incomplete, {jobs['finished']} of {jobs['planned']} jobs)"
-
-    def chosen(row: Mapping[str, Any]) -> bool:
+def _rows(files: RunFiles, results: Row, head: Row, view: str, checkpoint: str) -> list[Row]:
+    def chosen(row: Row) -> bool:
         return row["view"] == view and row["checkpoint"] == checkpoint
 
-    rows: list[list[object]] = []
+    rows: list[Row] = []
     for score in filter(chosen, results["scores"]):
-        uar, pooled = score["uar"], score["uar_pooled"]
-        means = [m for m in results["corpus_means"] if chosen(m) and m["condition"] == score["condition"]]
-        mean = next((m["uar"] for m in means if m["over"] == "all" and len(m["corpora"]) > 1), None)
-        mine = [d for d in results["differences"] if chosen(d) and d["condition"] == score["condition"]]
-        row = [
-            name,
-            letter,
-            score["condition"],
-            f"**{percent(uar['mean'])}**",
-            f"{percent(uar['min'])} to {percent(uar['max'])}",
-            percent(pooled["mean"]),
-            span(pooled["low"], pooled["high"]),
-            *([f"{percent(mean['mean'])} {span(mean['low'], mean['high'])}" if mean else "-"] if several else []),
-            "; ".join(_difference(d) for d in mine if d["role"] == "baseline") or "-",
-            "; ".join(f"{d['against']} {_difference(d)}" for d in mine if d["role"] == "control") or "-",
-            score["n_speakers"],
-            score["n_seeds"],
-        ]
+        uar, pooled, name = score["uar"], score["uar_pooled"], score["condition"]
+        means = [m for m in results["corpus_means"] if chosen(m) and m["condition"] == name]
+        row = {
+            **head,
+            "condition": name,
+            "model": model_of(files, name),
+            "view": view,
+            "checkpoint": checkpoint,
+            "uar_mean": uar["mean"],
+            "uar_min": uar["min"],
+            "uar_max": uar["max"],
+            "uar_sd": uar["sd"],
+            "uar_pooled": pooled["mean"],
+            "uar_pooled_low": pooled["low"],
+            "uar_pooled_high": pooled["high"],
+            "wa_mean": score["wa"]["mean"],
+            "mean_over_corpora": next((m["uar"] for m in means if m["over"] == "all" and len(m["corpora"]) > 1), None),
+            "differences": [dict(d) for d in results["differences"] if chosen(d) and d["condition"] == name],
+            "n_speakers": score["n_speakers"],
+            "n_seeds": score["n_seeds"],
+        }
         rows.append(row)
     return rows
 
 
-def _difference(found: Mapping[str, Any]) -> str:
+def _run_cell(row: Row) -> str:
+    """Return what tells a row's run from others."""
+    name = f"{row['recipe']}: {', '.join(row['corpora'])}"
+    if not row["complete"]:
+        name += f" (incomplete, {row['jobs_finished']} of {row['jobs_planned']} jobs)"
+    model = f"model {row['model']}" if row["model"] else ""
+    return "; ".join(filter(None, [name, model, settings_text(row["settings"], MOST_SETTINGS), f"`{row['label']}`"]))
+
+
+def _difference(found: Row) -> str:
     if found["difference"] is None:
         return "not comparable yet"
     return f"{points(found['difference'])} {span(found['low'], found['high'], signed=True)} {found['verdict']}"
 
 
-def _legend(runs: Sequence[tuple[RunFiles, Mapping[str, Any]]], letters: Mapping[str, str]) -> str:
+def _legend(runs: Sequence[tuple[RunFiles, Row]], letters: Mapping[str, str]) -> str:
     first = runs[0][0].protocol["parts"]
     lines = []
     seen: set[str] = set()
@@ -108,7 +186,8 @@ def _legend(runs: Sequence[tuple[RunFiles, Mapping[str, Any]]], letters: Mapping
     return (
         f"{warning} UAR in percent: mean over folds for each seed, then mean, minimum and maximum over seeds; pooled "
         "over test utterances with the 95 % bootstrap interval over speakers. Differences in points of pooled UAR, "
-        "paired.\n\n" + "\n".join(lines)
+        "paired. Runs: recipe and corpora, model, settings in which it differs from the others of its recipe, and "
+        "signature, the end of its folder's name.\n\n" + "\n".join(lines)
     )
 
 

@@ -102,9 +102,13 @@ def end_part(page: Page) -> list[str]:
         flat = {key: value for key, value in environment.items() if not isinstance(value, Mapping | list)}
         packages = environment.get("packages") or {}
         part.append(f"Environment: {pairs({**flat, **packages})}.")
+        if "plugins" in environment:
+            part.append(f"Plugins installed: {', '.join(map(str, environment['plugins'])) or 'none'}.")
     status = _optional(path / "status.json")
     if status.get("seconds") is not None:
-        part.append(f"Time: {status['seconds'] / 60:.1f} minutes for {status.get('jobs', 'all')} jobs.")
+        seconds = status["seconds"]
+        took = f"{seconds:.0f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
+        part.append(f"Time: {took} for {status.get('jobs', 'all')} jobs.")
     part.append("Made by `repkit report` from the files of this folder alone; scores in full: results.json.")
     return part
 

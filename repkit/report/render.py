@@ -18,10 +18,14 @@ from repkit.report.page_corpora import corpora_part
 from repkit.report.page_protocol import conditions_part, end_part, protocol_part, transductive_note
 from repkit.report.page_results import classes_part, groups_part, other_scores_part, results_part, worth_part
 from repkit.report.page_training import CHOSEN, layers_part, training_part
+from repkit.report.run_names import given_settings, models_of, settings_text
 from repkit.report.style import styled
 from repkit.report.training import read_curves, read_figures
 from repkit.report.training_figures import draw_curves, draw_figures
 from repkit.runs.atomic import write_text_atomic
+
+MOST_SETTINGS = 12
+"""Settings of the command that are named at the top of the page; all stand in the command at its end."""
 
 ObjectiveFigures = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -90,9 +94,10 @@ def _draw(files: RunFiles, results: Mapping[str, Any], objectives: ObjectiveFigu
 def _page(page: Page, objectives: ObjectiveFigures, drawn: Sequence[tuple[Path, str]]) -> list[str]:
     files, results = page.files, page.results
     n = results["n"]
-    parts = [f"# {results['recipe'] or files.path.name} on {', '.join(files.corpora) or 'its corpora'}"]
+    parts = [_title(page)]
     if files.recipe.get("description"):
         parts.append(str(files.recipe["description"]))
+    parts += _settings_note(files)
     parts.append(
         f"Protocol `{results['protocol_id']}`: {n['utterances']} test utterances, {n['speakers']} speakers, "
         f"{n['folds']} folds, {n['seeds']} seeds, {n['conditions']} conditions. "
@@ -113,3 +118,26 @@ def _page(page: Page, objectives: ObjectiveFigures, drawn: Sequence[tuple[Path, 
     parts += [*classes_part(page), *groups_part(page)]
     parts += [*training_part(page, objectives), *layers_part(page, drawn)]
     return parts + end_part(page)
+
+
+def _title(page: Page) -> str:
+    """Return recipe, corpora, and the models where they are not what the recipe is named after."""
+    recipe = page.results["recipe"] or page.files.path.name
+    models = list(dict.fromkeys(models_of(page.files).values()))
+    beside = f", model{'s' if len(models) > 1 else ''} {', '.join(models)}" if models not in ([], [recipe]) else ""
+    return f"# {recipe} on {', '.join(page.files.corpora) or 'its corpora'}{beside}"
+
+
+def _settings_note(files: RunFiles) -> list[str]:
+    """Return the model of each condition and what the command has set differently from the recipe."""
+    models = models_of(files)
+    if not models:
+        return []
+    if len(set(models.values())) == 1:
+        said = f"Model: `{next(iter(models.values()))}`."
+    else:
+        said = f"Models: {', '.join(f'{condition} `{name}`' for condition, name in models.items())}."
+    given = given_settings(files)
+    if given:
+        said += f" Set by `--set` over the recipe: {settings_text(given, MOST_SETTINGS, mark='`')}."
+    return [said]

@@ -75,6 +75,14 @@ class RunDirectory:
         folder.mkdir(parents=True)
         return cls(folder), False
 
+    @classmethod
+    def finished(cls, root: Path, recipe: str, signature: str) -> RunDirectory | None:
+        """Return the newest run of this signature if it is finished; None if it is not, or there is none."""
+        newest = max((root / recipe).glob(f"*_{signature[:8]}"), default=None)
+        if newest is None or not (newest / "status.json").exists():
+            return None
+        return cls(newest) if read_json(newest / "status.json").get("state") == "done" else None
+
     def write(self, name: str, value: object) -> None:
         """Write a JSON file of the run, atomically."""
         write_json_atomic(self.path / name, value)

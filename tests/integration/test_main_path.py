@@ -233,6 +233,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_scores(trained, sta
         in done.err
     )
     assert "--again trains anew" in done.err
+    assert f"finished   runs/tiny/{run.name} holds all this already" in train(stage_one, "--dry-run").err
     assert [p.name for p in Path("runs/tiny").iterdir()] == [run.name]
     assert before == {p: p.stat().st_mtime_ns for p in before}
     last = json.loads((run / "log.jsonl").read_text().removeprefix(log))

@@ -21,7 +21,7 @@ from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS
 from repkit.workflows.train_ser.conditions import ResolvedCondition, StoreFinder
 from repkit.workflows.train_ser.context import is_estimator, prepare_fold
 from repkit.workflows.train_ser.data import build_frontend, cut_segments
-from repkit.workflows.train_ser.models import build_model, task_of
+from repkit.workflows.train_ser.models import blaming, build_model, task_of
 from repkit.workflows.train_ser.plan import SerJob, SerPlan
 from repkit.workflows.train_ser.run import make_context
 
@@ -112,13 +112,15 @@ def condition_cost(plan: SerPlan, condition: ResolvedCondition, step: Step | Non
 
     Raises:
         DataError: a corpus without utterances.
+        PluginError: the model fails; names who brings it.
     """
     if not plan.utterances:
         raise DataError("no utterances to train on")
-    if is_estimator(condition.recipe):
-        return _fits(plan, condition)
+    with blaming("repkit.models", condition.recipe.model.name):
+        if is_estimator(condition.recipe):
+            return _fits(plan, condition)
+        step_s, per_utterance = step or time_step(plan, condition)
     recipe = plan.recipe
-    step_s, per_utterance = step or time_step(plan, condition)
     most = _largest_batch(condition)
     total = 0.0
     for _, table in condition.recipe.resolved_phases():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from repkit.api import DOMAINS, Corpus, Fold, Utterance
 from repkit.audio.label_maps import LabelMap, label_map
+from repkit.audio.table import ROLES
 from repkit.config.schema import CONDITION_KEYS, SerRecipe
 from repkit.errors import DataError, RecipeError
 from repkit.evaluation.audit import audit_folds
@@ -122,17 +124,15 @@ def make_plan(
         f"{u.corpus}: {u.emotion or 'no label'} (not in map {labels.name})" for u in everything if u.id in left
     )
     present = {labels.targets(u)[first] for u in kept}
+    check_labelled(corpora, everything, labels, first)
     if len(present) < 2:
+        found = Counter(u.emotion for u in everything if u.emotion is not None)
+        listed = ", ".join(f"{emotion} {n}" for emotion, n in sorted(found.items()))
+        remedy = "give more corpora" if labels.name == "own" else "choose another map (--set labels.map=own)"
         raise DataError(
-            f"labels: map {labels.name!r} finds {len(present)} class(es) of {first} in {len(everything)} utterances; "
-            "at least two are needed; choose another map (--set labels.map=own) or check the corpus' labels"
-        )
-    unused = [name for name in corpora if not any(u.corpus == name for u in kept)]
-    if unused:
-        raise DataError(
-            f"corpus {unused[0]!r}: none of its utterances has a class of {first} in map {labels.name!r}; every corpus "
-            "needs labels, a held-out one to be scored; choose another map (--set labels.map=...), give the label column "
-            f"(--corpus-set {unused[0]}.columns.emotion=COLUMN), or leave the corpus out"
+            f"labels: map {labels.name!r} finds {len(present)} class(es) of {first} ({', '.join(sorted(present)) or 'none'}) "
+            f"in {len(everything)} utterances, whose labels are {listed or 'ratings alone'}; at least two classes were "
+            f"expected; {remedy}, or correct the labels"
         )
     protocol_class = load("repkit.protocols", recipe.protocol.name)
     config = build_config(protocol_class, recipe.protocol.settings, "protocol")
@@ -166,6 +166,55 @@ def make_plan(
         "folds": [{"name": f.name, "train": len(f.train), "dev": len(f.dev), "test": len(f.test)} for f in folds],
     }
     return SerPlan(recipe, corpora, kept, dict(dropped), left_out, labels, folds, conditions, flags, jobs, protocol)
+
+
+def check_labelled(corpora: Mapping[str, Corpus], everything: Sequence[Utterance], labels: LabelMap, view: str) -> None:
+    """Refuse corpora none of whose utterances has a class of a view.
+
+    Args:
+        corpora: by name.
+        everything: their utterances.
+        labels: the label map.
+        view: the first one of the recipe.
+
+    Raises:
+        DataError: says of each whether it has no labels at all, and how to name their column, or none that the map knows.
+    """
+    problems = []
+    for name in corpora:
+        mine = [u for u in everything if u.corpus == name]
+        if any(labels.targets(u)[view] is not None for u in mine):
+            continue
+        found = Counter(u.emotion for u in mine if u.emotion is not None)
+        if found:
+            listed = ", ".join(f"{emotion} {n}" for emotion, n in sorted(found.items()))
+            remedy = (
+                "choose another map (--set labels.map=own)"
+                if labels.name != "own"
+                else f"have {view} told by emotion (--set labels.category_map=circumplex3)"
+            )
+            problems.append(
+                f"corpus {name!r}: none of its utterances has a class of {view} in map {labels.name!r}; its {len(mine)} labels "
+                f"are {listed}; one that the map keeps was expected; {remedy}, or leave the corpus out"
+            )
+        else:
+            problems.append(_no_label_column(name, mine, view))
+    if problems:
+        more = problems if len(problems) > 1 else []
+        raise DataError(problems[0] if not more else f"labels: {len(more)} corpora cannot be used", more)
+
+
+def _no_label_column(name: str, utterances: Sequence[Utterance], view: str) -> str:
+    """Return what to do with a corpus without any label: which columns were looked for, and which it has besides."""
+    looked_for = " or ".join(ROLES[view])
+    unread = list(dict.fromkeys(column for u in utterances for column in u.extra))
+    columns = f"its other columns are {', '.join(unread)}" if unread else "it has no other column with values"
+    option = f"--corpus-set {shlex.quote(f'{name}.columns.{view}={unread[0]}') if len(unread) == 1 else f'{name}.columns.{view}=COLUMN'}"
+    return (
+        f"corpus {name!r}: none of its utterances has a class of {view}: no {view} column was found, or it is empty in all "
+        f"{len(utterances)} rows; a column named {looked_for} was expected; {columns}; name the right one ({option}), or leave "
+        "the corpus out: speech without labels is for `repkit pretrain-ae`"
+    )
 
 
 def _deviations(recipe: SerRecipe, conditions: Sequence[ResolvedCondition]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import Choice
 from repkit.workflows.train_ser.batched import AT_ONCE, run_batched
 from repkit.workflows.train_ser.context import SerContext
+from repkit.workflows.train_ser.cut import cut_notes
 from repkit.workflows.train_ser.data import (
     attributes,
     build_frontend,
@@ -54,6 +55,7 @@ def train_ser(
     at_once: int = AT_ONCE,
     scheduler: str | None = None,
     on_bad_audio: str = "stop",
+    again: bool = True,
     on_frames: Callable[[str, int, float], None] = lambda corpus, n, hours: None,
     on_start: Callable[[SerPlan, RunDirectory, bool, int], None] = lambda plan, run, resumed, n_done: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -74,6 +76,8 @@ def train_ser(
         at_once: most trainings in one program (``batched``).
         scheduler: of ``dask``: address or scheduler file; None for a cluster on this machine.
         on_bad_audio: ``stop`` (list all bad files, train nothing) or ``skip`` (leave them out and say so).
+        again: train anew where a run of the same signature is finished; else that one is returned, and nothing is told
+            to `on_start` and `on_event`.
         on_frames: told the progress of feature extraction.
         on_start: told the plan, the run directory, whether it is resumed and how many jobs are done.
         on_event: told what happens to the jobs.
@@ -86,17 +90,21 @@ def train_ser(
         RepkitError: see `make_plan`, `run_jobs`.
     """
     plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
+    if not again and (done := RunDirectory.finished(root, recipe.name, plan.signature)):
+        return _asked_again(done)
     place = _Place.choose(executor, device, workers, at_once, scheduler, len(plan.jobs))
     elsewhere = place.execute if place.executor == "dask" else None
     stores = frame_stores(plan, on_bad_audio, on_frames, workers, elsewhere)
     left_out = {**plan.left_out, **remove_left_out(plan, stores)}
     if left_out:
         plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
+        if not again and (done := RunDirectory.finished(root, recipe.name, plan.signature)):
+            return _asked_again(done)
     data, notes, hashes = load_data(plan, stores)
     flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, hashes)
     plan.protocol["audit"] = [*flags, *notes]
     vectors, states, vector_notes = load_embeddings(plan)
-    plan.protocol["audit"] += vector_notes
+    plan.protocol["audit"] += [*vector_notes, *cut_notes(plan, data.frames.lengths)]
     with ExitStack() as held:
         held.enter_context(room_on_disk(root))
         run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
@@ -140,6 +148,13 @@ def train_ser(
                 tell(state, error=f"{type(error).__name__}: {error}")
             raise
         run.write("status.json", {**read_json(run.path / "status.json"), "state": "done"})
+    return run.path
+
+
+def _asked_again(run: RunDirectory) -> Path:
+    """Return the path of a finished run, in whose log it is noted that another command asks for the same."""
+    with suppress(OSError):  # a folder that may only be read is as good
+        run.log("asked again", command=command_line())
     return run.path
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
-from repkit.config.load import assign, parse_assignment, read_tables
+from repkit.config.load import assign, parse_assignment, read_layers, read_tables
 from repkit.config.schema import merge_tables
 from repkit.errors import RecipeError, UsageError
 from repkit.workflows.scale.recipe import ScaleRecipe
@@ -63,11 +63,45 @@ def test_extends_lays_over_and_another_component_replaces_the_whole_table():
     assert merge_tables(base, {"protocol": {"name": "a", "m": 1}})["protocol"] == {"name": "a", "k": 3, "m": 1}
 
 
-def test_extends_has_one_level_only(tmp_path):
-    write(tmp_path, 'extends = "neumann2019"\nname = "one"\n', "one")
+def test_extends_goes_over_several_levels(tmp_path):
+    write(tmp_path, 'extends = "neumann2019"\nname = "one"\n[training]\nepochs = 7\nbatch_size = 3\n', "one")
+    write(
+        tmp_path,
+        'extends = "one"\nname = "two"\n[training]\nepochs = 8\n[protocol]\nname = "fixed"\ntest = ["a"]\n',
+        "two",
+    )
+    path = write(tmp_path, 'extends = "two"\nname = "three"\n[training]\nlearning_rate = 0.5\n', "three")
+    recipe = load_recipe(SerRecipe, path)
+    training = recipe.training
+    assert (recipe.name, training.epochs, training.batch_size, training.learning_rate) == ("three", 8, 3, 0.5)
+    assert recipe.labels.map == "neumann2019"  # of the farthest one
+    assert recipe.protocol.settings == {"test": ["a"]}  # nothing is left of the other protocol's settings
+    assert [layer.stem for layer, _ in read_layers(path)] == ["neumann2019", "one", "two", "three"]
+
+
+def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path):
+    write(tmp_path, 'extends = "two"\nname = "one"\n', "one")
     path = write(tmp_path, 'extends = "one"\nname = "two"\n', "two")
-    with pytest.raises(RecipeError, match="only one level"):
+    with pytest.raises(RecipeError, match=r"in a circle: \S+two.toml -> \S+one.toml -> \S+two.toml"):
         load_recipe(SerRecipe, path)
+
+
+def test_a_copy_may_extend_the_recipe_it_is_named_after(tmp_path):
+    path = write(tmp_path, 'extends = "attentive_cnn"\nname = "mine"\nseeds = [4]\n', "attentive_cnn")
+    recipe = load_recipe(SerRecipe, path)
+    assert (recipe.name, recipe.seeds, recipe.labels.map) == ("mine", (4,), "own")
+
+
+@pytest.mark.parametrize(
+    ("extends", "said"),
+    [
+        ("3", "extends = 3; the name of one recipe was expected"),
+        ('"neuman2019"', r"mine.toml: extends 'neuman2019': .*did you mean 'neumann2019'"),
+    ],
+)
+def test_what_cannot_be_extended_is_told_with_the_file(tmp_path, extends, said):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(SerRecipe, write(tmp_path, f'extends = {extends}\nname = "x"\n'))
 
 
 def test_a_recipe_of_another_command_is_refused():

@@ -1,5 +1,6 @@
 """Run directories and seeds."""
 
+import json
 import subprocess
 import sys
 
@@ -122,3 +123,27 @@ def test_a_swept_attempt_can_no_longer_be_published(tmp_path, monkeypatch):
     sweep(tmp_path)
     assert len(whole) == 1
     assert not final.exists()
+
+
+def test_the_newest_run_of_a_signature_counts_as_finished_only_when_it_is(tmp_path):
+    def made(name, state):
+        folder = tmp_path / "demo" / name
+        folder.mkdir(parents=True)
+        if state:
+            (folder / "status.json").write_text(json.dumps({"state": state}))
+        return folder
+
+    def found():
+        run = RunDirectory.finished(tmp_path, "demo", "abcdef0123")
+        return None if run is None else run.path.name
+
+    assert found() is None
+    made("20260101T000000Z_abcdef01", "done")
+    made("20260301T000000Z_99999999", "done")  # of another signature
+    assert found() == "20260101T000000Z_abcdef01"
+    made("20260102T000000Z_abcdef01", "done")
+    assert found() == "20260102T000000Z_abcdef01"
+    made("20260103T000000Z_abcdef01", "interrupted")  # begun again and to be continued
+    assert found() is None
+    made("20260104T000000Z_abcdef01", None)
+    assert found() is None

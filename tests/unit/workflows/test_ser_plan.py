@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import soundfile
 
 from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
-from repkit.errors import DataError, StoreError, UsageError
+from repkit.errors import DataError, PluginError, StoreError, UsageError
+from repkit.plugins import load
 from repkit.store import StoreSpec, StoreWriter
 from repkit.workflows.train_ser.conditions import find_store
+from repkit.workflows.train_ser.cost import condition_cost
 from repkit.workflows.train_ser.plan import make_plan
 
 
@@ -104,3 +107,91 @@ def test_an_encoder_that_heard_test_speakers_is_flagged(corpus, tmp_path):
 def test_a_map_that_leaves_one_class_is_refused(corpus):
     with pytest.raises(UsageError, match="has no view"):
         plan(corpus, "labels.map=parry2019")
+
+
+# ---------------------------------------------------------------- labels that are missing
+
+
+def labelled(folder, header, rows, **options):
+    folder.mkdir()
+    for name in {row[0] for row in rows}:
+        soundfile.write(folder / name, 0.1 * np.sin(np.arange(4000)), 16000)
+    (folder / "metadata.csv").write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n")
+    return open_corpus(folder.name, str(folder), options=options)
+
+
+def refused(corpora, *settings, error=DataError):
+    with pytest.raises(error) as caught:
+        make_plan(load_recipe(SerRecipe, "attentive_cnn", settings), corpora)
+    return caught.value
+
+
+ROWS = [(f"{s}{n}.wav", s, code) for s in "abc" for n, code in enumerate("WT")]
+
+
+def test_a_label_column_that_was_not_found_is_named_by_an_option(tmp_path):
+    one = labelled(tmp_path / "mine", ("file_name", "speaker_id", "Code"), ROWS)
+    said = refused({"mine": one}).message
+    assert "a column named emotion or label or emotion_label was expected; its other columns are Code;" in said
+    assert "--corpus-set mine.columns.emotion=Code" in said
+    assert "labels.map" not in said
+    two = labelled(tmp_path / "more", ("file_name", "speaker_id", "Code", "Note"), [(*row, "x") for row in ROWS])
+    assert (
+        "its other columns are Code, Note; name the right one (--corpus-set more.columns.emotion=COLUMN)"
+        in refused({"more": two}).message
+    )
+    several = refused({"mine": one, "more": two})
+    assert [line.partition(":")[0] for line in several.problems] == ["corpus 'mine'", "corpus 'more'"]
+    # the remedy works
+    options = {"columns": {"emotion": "Code"}, "emotions": {"W": "anger", "T": "sadness"}}
+    made = make_plan(
+        load_recipe(SerRecipe, "attentive_cnn"), {"mine": open_corpus("mine", str(tmp_path / "mine"), options=options)}
+    )
+    assert len(made.utterances) == 6
+
+
+def test_speech_without_labels_is_for_stage_one(tmp_path):
+    said = refused(
+        {"plain": labelled(tmp_path / "plain", ("file_name", "speaker_id"), [row[:2] for row in ROWS])}
+    ).message
+    assert "it has no other column with values" in said
+    assert "speech without labels is for `repkit pretrain-ae`" in said
+
+
+def test_labels_that_the_map_leaves_out_are_listed(tmp_path):
+    rows = [(name, speaker, {"W": "disgust", "T": "fear"}[code]) for name, speaker, code in ROWS]
+    corpus = labelled(tmp_path / "mine", ("file_name", "speaker_id", "emotion"), rows)
+    said = refused({"mine": corpus}, "labels.map=neumann2019").message
+    assert (
+        "its 6 labels are disgust 3, fear 3; one that the map keeps was expected; choose another map (--set labels.map=own)"
+        in said
+    )
+
+
+def test_a_single_class_is_told_with_what_there_is(tmp_path):
+    rows = [(name, speaker, {"W": "anger", "T": "fear"}[code]) for name, speaker, code in ROWS]
+    corpus = labelled(tmp_path / "mine", ("file_name", "speaker_id", "emotion"), rows)
+    said = refused({"mine": corpus}, "labels.map=neumann2019").message
+    assert (
+        "map 'neumann2019' finds 1 class(es) of emotion (anger) in 6 utterances, whose labels are anger 3, fear 3"
+        in said
+    )
+    assert "choose another map (--set labels.map=own)" in said
+    same = labelled(tmp_path / "same", ("file_name", "speaker_id", "emotion"), [(*row[:2], "anger") for row in rows])
+    assert "labels.map=own" not in refused({"same": same}).message  # the map in use is no remedy
+
+
+# ---------------------------------------------------------------- a model that fails
+
+
+def test_a_broken_model_is_blamed_in_the_estimate_too(corpus, monkeypatch):
+    made = plan(corpus)
+
+    def breaks(self, batch):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(load("repkit.models", "attentive_cnn"), "forward", breaks)
+    with pytest.raises(
+        PluginError, match=r"\(repkit.models: attentive_cnn\): IndexError: .*run `repkit plugins check attentive_cnn`"
+    ):
+        condition_cost(made, made.conditions[0])
