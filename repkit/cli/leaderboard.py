@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from repkit.cli.shared import find_runs
+from repkit.runs.find import find_runs
 
 app = typer.Typer(add_completion=False)
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from repkit.cli.shared import console, find_runs
+from repkit.cli.shared import console
+from repkit.runs.find import find_runs
 
 app = typer.Typer(add_completion=False)
 

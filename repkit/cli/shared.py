@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from repkit.api import Corpus
@@ -104,23 +103,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def time_text(seconds: float) -> str:
     """Return a time with its unit: hours with two decimals, seconds where that would be 0.00 h or little more."""
     return f"{seconds / 3600:.2f} h" if seconds >= 36 else f"{max(seconds, 1):.0f} s"
-
-
-def find_runs(place: Path) -> list[Path]:
-    """Return the run directories at a place: itself, or all at most three folders below it, sorted.
-
-    Raises:
-        UsageError: none.
-    """
-    if (place / "protocol.json").is_file():
-        return [place]
-    found = sorted({path.parent for depth in ("*", "*/*", "*/*/*") for path in place.glob(f"{depth}/protocol.json")})
-    if not found:
-        raise UsageError(
-            f"{place}: no run directory of `repkit train-ser` here or below (protocol.json is missing); give "
-            "runs/RECIPE/TIME_SIGNATURE or the folder runs"
-        )
-    return found
 
 
 def hours_text(hours: float | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repkit.api import Corpus, Encoder, Fold, Utterance
-from repkit.errors import DataError
+from repkit.runs.find import find_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,26 +88,12 @@ def load_run(path: str | os.PathLike[str]) -> LoadedRun:
     """Return a run of ``repkit train-ser``, finished or not, to be read.
 
     Args:
-        path: ``runs/RECIPE/TIME_SIGNATURE``, or a folder with a single run in it or one folder further down.
+        path: ``runs/RECIPE/TIME_SIGNATURE``, or a folder with a single run in it or below.
 
     Raises:
         DataError: no run there, several of them (the message lists them), or a run that has not started.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected a run that repkit train-ser has written; check the path")
-    if not (folder / "protocol.json").is_file():
-        below = sorted(p.parent for pattern in ("*", "*/*") for p in folder.glob(f"{pattern}/protocol.json"))
-        if not below:
-            stage_one = f'; open a run of pretrain-ae by repkit.load_encoder("{folder}")'
-            raise DataError(
-                f"{folder}: holds no protocol.json; expected a run of repkit train-ser, runs/RECIPE/TIME_SIGNATURE; check the path"
-                + (stage_one if (folder / "encoder" / "config.json").is_file() else "")
-            )
-        if len(below) > 1:
-            listed = [str(p) for p in below[:20]] + ([f"and {len(below) - 20} more"] if len(below) > 20 else [])
-            raise DataError(f"{folder}: holds {len(below)} runs; expected one; name the one that is meant", listed)
-        folder = below[0]
+    folder = find_run(Path(path))
     run = LoadedRun(folder.absolute())  # it is read later, perhaps from another working folder
     _ = run.files  # what cannot be read is told now
     return run

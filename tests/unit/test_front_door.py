@@ -240,7 +240,7 @@ def test_reading_writes_nothing_and_a_killed_run_is_read_as_far_as_it_came(copie
 def test_which_run_is_meant(copied, tmp_path):
     assert repkit.load_run(tmp_path / "runs").path == repkit.load_run(str(copied)).path == copied
     shutil.copytree(copied, copied.with_name("two"))
-    with pytest.raises(DataError, match="holds 2 runs; expected one") as caught:
+    with pytest.raises(DataError, match="holds 2 runs; one was expected") as caught:
         repkit.load_run(tmp_path / "runs")
     assert caught.value.problems == (str(copied), str(copied.with_name("two")))
 
@@ -248,11 +248,11 @@ def test_which_run_is_meant(copied, tmp_path):
 def test_what_is_no_run(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         repkit.load_run(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"holds no protocol.json; expected a run of repkit train-ser"):
+    with pytest.raises(DataError, match=r"no run directory of `repkit train-ser`"):
         repkit.load_run(tmp_path)
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder/config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"open a run of pretrain-ae by repkit.load_encoder"):
+    with pytest.raises(DataError, match=r"an encoder: give it as --encoder"):
         repkit.load_run(tmp_path)
     (tmp_path / "protocol.json").write_text("{}")
     with pytest.raises(DataError, match="no 'id'"):

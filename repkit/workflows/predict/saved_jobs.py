@@ -13,6 +13,7 @@ from repkit.api import TaskSpec
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import blame, build_config, load
 from repkit.runs.directory import canonical_hash, read_json
+from repkit.runs.find import find_run
 from repkit.workflows.train_ser.models import blaming
 from repkit.workflows.train_ser.saved import MODEL, SCHEMA, STATISTICS, load_tensors, origin
 
@@ -117,8 +118,7 @@ def choose_jobs(run: Path, condition: str | None, seeds: Sequence[int], folds: S
         DataError: no run directory, no finished job, or jobs of a version that did not keep what is needed.
         UsageError: a condition, seed or fold that the run does not have.
     """
-    run = Path(run)
-    _check_run(run)
+    run = find_run(Path(run))
     resolved, protocol = read_json(run / "resolved.json"), read_json(run / "protocol.json")
     conditions = list(read_json(run / "data.json")["conditions"])
     notes: list[str] = []
@@ -187,21 +187,6 @@ def _again(run: Path) -> str:
     command = path.read_text(encoding="utf-8").strip() if path.is_file() else "repkit train-ser ..."
     return (
         f"train it again with this version (train-ser takes --again, which does so beside the finished run): {command}"
-    )
-
-
-def _check_run(run: Path) -> None:
-    missing = [name for name in ("resolved.json", "protocol.json", "data.json") if not (run / name).is_file()]
-    if not missing:
-        return
-    below = sorted(path.parent for path in run.glob("*/protocol.json")) if run.is_dir() else []
-    hint = "check the path"
-    if (run / "encoder").is_dir():
-        hint = "this is a run of repkit pretrain-ae, an encoder: give it as --encoder beside a run of train-ser"
-    elif below:
-        hint = f"give one of the runs in it, such as {below[-1]}"
-    raise DataError(
-        f"{run}: no run directory of `repkit train-ser` ({missing[0]} is missing); runs/RECIPE/TIME_SIGNATURE was expected; {hint}"
     )
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from repkit.cli.shared import find_runs, time_text
+from repkit.cli.shared import time_text
 from repkit.errors import UsageError
+from repkit.runs.find import find_runs
 
 
 @pytest.mark.parametrize(
