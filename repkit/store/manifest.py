@@ -79,11 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not isinstance(values, dict):
             raise ValueError("no JSON object")
     except FileNotFoundError as error:
-        started = folder.is_dir() and any(folder.glob("shard-*"))
-        raise StoreError(
-            f"{path}: missing; a finished store was expected; "
-            + ("start the command that fills it again, it goes on where it stopped" if started else "check the path")
-        ) from error
+        raise StoreError(f"{path}: missing; a finished store was expected; {_remedy(folder)}") from error
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     check_schema(path, values.get("schema"), values.get("schema_version"))
@@ -100,6 +96,16 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def _remedy(folder: Path) -> str:
+    """Return what to do where a folder has no manifest."""
+    if folder.is_dir() and any(folder.glob("shard-*")):
+        return "start the command that fills it again, it goes on where it stopped"
+    below = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+    if below:
+        return f"name one of the stores in it: {', '.join(below[:10])}" + (", ..." if len(below) > 10 else "")
+    return "check the path"
 
 
 def _damaged(path: Path, what: object) -> StoreError:

@@ -105,6 +105,9 @@ def test_unfinished_and_absent(tmp_path):
         open_store(tmp_path / "s")
     with pytest.raises(StoreError, match="check the path"):
         open_store(tmp_path / "nothing")
+    fill(tmp_path / "all" / "emodb", make_spec(), make_items())
+    with pytest.raises(StoreError, match=r"name one of the stores in it: emodb$"):
+        open_store(tmp_path / "all")
 
 
 @pytest.mark.parametrize(
