@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -191,9 +193,22 @@ def settings_of(recipe: PretrainRecipe) -> PretrainConfig:
         raise RecipeError(
             f"recipe {recipe.name}: objectives stand in [training]; tables [[objectives]] beside it were expected; move them"
         )
-    config: PretrainConfig = validate(
-        PretrainConfig, {**recipe.training, "objectives": recipe.objective_tables()}, "training"
+    wrong: list[RecipeError] = []
+
+    def told(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except RecipeError as error:  # what is wrong with the others is told with it
+            wrong.append(error)
+
+    config = told(
+        lambda: validate(PretrainConfig, {**recipe.training, "objectives": recipe.objective_tables()}, "training")
     )
     for place, one in enumerate(recipe.objectives):
-        build_config(load("repkit.pretraining", one.name), one.settings, f"objectives.{place}")
+        component = load("repkit.pretraining", one.name)
+        told(partial(build_config, component, one.settings, f"objectives.{place}"))
+    if len(wrong) > 1:
+        raise RecipeError(f"recipe {recipe.name}: not valid", [line for error in wrong for line in error.problems])
+    if wrong:
+        raise wrong[0]
     return config
