@@ -270,7 +270,9 @@ def test_runs_that_cannot_be_applied(material, stage_one, tmp_path):
     assert "train it again with this version" in old
     assert "repkit train-ser --recipe tiny" in old
     assert "a run of repkit pretrain-ae" in refused(place=stage_one / "ae")
-    assert f"give one of the runs in it, such as {copy}" in refused(place=copy.parent)
+    assert "no model.json" in refused(place=copy.parent), "a folder with a single run names that run"
+    shutil.copytree(copy, copy.with_name("other"))
+    assert "holds 2 runs; one was expected" in refused(place=copy.parent)
 
 
 def test_what_a_job_keeps(material):
