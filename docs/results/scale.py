@@ -35,9 +35,10 @@ def findings(points: list[dict[str, Any]]) -> list[str]:
     at = {(one["curve"], one["hours"], one["normalisation"]): one for one in points}
     hours = sorted({one["hours"] for one in points})
     passed = sorted({f"{one['curve']} at {one['hours']:g} h" for one in points if one["verdict"] == "passed"})
+    above = sum(one["low"] is not None and one["low"] > 0 for one in points)
     lines = [f"The gate is {'passed by ' + ', '.join(passed) if passed else 'passed at no point of any curve'}."]
     for mode in MODES:
-        told = []
+        told: list[str] = []
         for curve in CURVES:
             few, many = (at[curve, h, mode] for h in (hours[0], hours[-1]))
             gain = 100 * (many["difference"] - few["difference"])
@@ -47,6 +48,10 @@ def findings(points: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"From {hours[0]:g} to {hours[-1]:g} h, {mode.replace('_', '-')} normalisation, points of UAR: {', '.join(told)}."
         )
+    lines.append(
+        f"{above} of {len(points)} intervals over speakers lie above zero. Whether a curve rises was not tested over speakers: its "
+        "points share speech and test speakers."
+    )
     return lines
 
 

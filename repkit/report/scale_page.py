@@ -192,8 +192,9 @@ def draw(state: State, path: Path) -> Path | None:
     modes = list(dict.fromkeys(one["normalisation"] for one in state["points"]))
     if not modes:
         return None
-    curves = [one["name"] for one in state["plan"]["curves"]]
-    look = looks(curves)
+    planned = [one["name"] for one in state["plan"]["curves"]]
+    look = looks(planned)  # a curve keeps its colour, whichever others are there
+    curves = [name for name in planned if any(one["curve"] == name for one in state["points"])]
     with styled():
         figure, axes = panels(len(modes), columns=2, width=4.2, height=3.2)
         for panel, mode in zip(axes, modes):
