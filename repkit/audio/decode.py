@@ -108,7 +108,7 @@ def _check_source(source: Path | str | bytes, where: str) -> None:
     else:
         path = Path(source)
         if not path.exists():
-            raise BadAudioError(f"{where}: there is no such file; restore it or take it out of the corpus's list")
+            raise BadAudioError(f"{where}: there is no such file; restore it, or take it out of what lists it")
         if path.is_dir():
             raise BadAudioError(f"{where}: is a folder; expected an audio file")
         size = path.stat().st_size

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from repkit.api import Corpus
+from repkit.api import Corpus, Utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +36,30 @@ def file_seconds(corpus: Corpus, most: int | None = None) -> Lengths | None:
         corpus: whose files.
         most: look at so many utterances only, evenly spread; None for all.
     """
-    import soundfile
-
     utterances = corpus.utterances()
     step = 1 if most is None else max(1, -(-len(utterances) // most))
-    found = []
-    for one in utterances[::step]:
-        if one.audio.path is None:
-            return None
-        try:
-            end = one.audio.end_s or soundfile.info(str(one.audio.path)).duration
-        except (OSError, RuntimeError):
+    some = utterances[::step]
+    if any(one.audio.path is None for one in some):
+        return None
+    found = tuple(seconds for _, seconds in utterance_seconds(some))
+    return Lengths(found, len(utterances)) if found else None
+
+
+def utterance_seconds(utterances: Iterable[Utterance]) -> Iterator[tuple[str, float]]:
+    """Yield id and length of every utterance that is a plain file, or a part of one, whose header can be read."""
+    import soundfile
+
+    durations: dict[Path, float | None] = {}  # several utterances may be segments of one recording
+    for one in utterances:
+        path = one.audio.path
+        if path is None:
             continue
-        found.append(end - one.audio.start_s)
-    return Lengths(tuple(found), len(utterances)) if found else None
+        if path not in durations:
+            try:
+                durations[path] = float(soundfile.info(str(path)).duration)
+            except (OSError, RuntimeError):
+                durations[path] = None
+        whole = durations[path]
+        if whole is not None:
+            end = whole if one.audio.end_s is None else min(whole, one.audio.end_s)
+            yield one.id, end - one.audio.start_s

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from repkit.cli.shared import check_out
 from repkit.runs.find import find_runs
 
 app = typer.Typer(add_completion=False)
@@ -36,6 +37,8 @@ def leaderboard(
     from repkit.report.leaderboard_page import board_markdown
     from repkit.runs.atomic import write_text_atomic
 
+    if out is not None:
+        check_out(out)
     board = make_board([run for place in runs for run in find_runs(place)], protocols=protocol)
     if as_json:
         text = json.dumps(board.as_json(), indent=2) + "\n"

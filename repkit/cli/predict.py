@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from repkit.cli.options import Device
-from repkit.cli.shared import console, counting, interruptible, print_table
+from repkit.cli.shared import check_out, console, counting, interruptible, print_table
 from repkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def predict(
         raise UsageError(
             f"--out {out}: ending {out.suffix!r}; one of {', '.join(SUFFIXES)} was expected; name the file so"
         )
+    if out is not None:
+        check_out(out)
     from repkit.workflows.predict import Choice, apply_run
 
     screen = console()
@@ -99,7 +101,6 @@ def predict(
 def _write(table: pd.DataFrame, path: Path) -> None:
     from repkit.runs.atomic import atomic_write
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".csv":
             table.to_csv(temporary, index=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from repkit.cli.shared import console
+from repkit.cli.shared import check_out, console
 from repkit.runs.find import find_runs
 
 app = typer.Typer(add_completion=False)
@@ -34,6 +34,7 @@ def report(
 
     if out is not None:
         check_suffix(out)
+        check_out(out)
     runs = _runs_at(run)
     if len(runs) == 1 and out is None:
         typer.echo(render(runs[0]))

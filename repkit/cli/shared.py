@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from repkit.api import Corpus
@@ -24,6 +26,23 @@ def interruptible(what_is_kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted; {what_is_kept}; start the same command again to go on") from error
+
+
+def check_out(path: Path) -> None:
+    """Make the folder of an output file before any work is done for it.
+
+    Raises:
+        UsageError: a folder stands there, or its own folder cannot be made or written to.
+    """
+    why = "a folder of that name is there" if path.is_dir() else ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"its folder cannot be made: {error.strerror}"
+    if not why and not os.access(path.parent, os.W_OK):
+        why = "its folder cannot be written to"
+    if why:
+        raise UsageError(f"--out {path}: {why}; a file that can be written was expected; choose another place")
 
 
 def parse_corpora(texts: Sequence[str], split: str | None = None, settings: Sequence[str] = ()) -> dict[str, Corpus]:

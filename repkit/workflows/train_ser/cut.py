@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from repkit.api import Utterance
+from repkit.audio.lengths import utterance_seconds
 from repkit.workflows.train_ser.context import is_estimator
 from repkit.workflows.train_ser.data import build_frontend
 from repkit.workflows.train_ser.plan import SerPlan
@@ -36,7 +35,7 @@ def cut_notes(plan: SerPlan, lengths: torch.Tensor | None = None) -> tuple[str, 
         most = frontend.n_frames(round(limit * frontend.sample_rate))
         full = {u.id for u, n in zip(plan.utterances, lengths.tolist(), strict=True) if n >= most}
         utterances = [u for u in utterances if u.id in full]
-    seconds = dict(_seconds(utterances))
+    seconds = dict(utterance_seconds(utterances))
     cut = [u for u in utterances if u.id in seconds and seconds[u.id] > limit]
     # of corpora without files nothing tells what comes after the part that is heard
     unknown = [] if lengths is None else [u for u in utterances if u.id not in seconds]
@@ -53,26 +52,6 @@ def cut_notes(plan: SerPlan, lengths: torch.Tensor | None = None) -> tuple[str, 
             f"(max_duration_s); how much longer is not known{'' if cut else _vectors_hear(plan, limit)}"
         )
     return tuple(notes)
-
-
-def _seconds(utterances: Iterable[Utterance]) -> Iterable[tuple[str, float]]:
-    """Yield id and length of those that are plain files, as their headers tell."""
-    import soundfile
-
-    durations: dict[Path, float | None] = {}  # several utterances may be segments of one recording
-    for one in utterances:
-        path = one.audio.path
-        if path is None:
-            continue
-        if path not in durations:
-            try:
-                durations[path] = float(soundfile.info(str(path)).duration)
-            except (OSError, RuntimeError):
-                durations[path] = None
-        whole = durations[path]
-        if whole is not None:
-            end = whole if one.audio.end_s is None else min(whole, one.audio.end_s)
-            yield one.id, end - one.audio.start_s
 
 
 def _vectors_hear(plan: SerPlan, limit: float) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from repkit.cli.shared import time_text
+from repkit.cli import main
+from repkit.cli.shared import check_out, time_text
 from repkit.errors import UsageError
 from repkit.runs.find import find_runs
 
@@ -24,3 +25,23 @@ def test_runs_are_found_below_a_folder(tmp_path):
     assert find_runs(tmp_path) == sorted(runs)
     with pytest.raises(UsageError, match="no run directory of `repkit train-ser` here or below"):
         find_runs(tmp_path / "nowhere")
+
+
+def test_an_output_file_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    check_out(tmp_path / "new" / "table.csv")
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="its folder cannot be made"):
+        check_out(tmp_path / "file" / "table.csv")
+    with pytest.raises(UsageError, match="a folder of that name is there"):
+        check_out(tmp_path / "new")
+
+
+@pytest.mark.parametrize("words", [("predict", "RUN", "x.wav"), ("report", "RUN"), ("leaderboard", "RUN")])
+def test_every_command_with_an_output_file_looks_first(words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("sys.argv", ["repkit", *words, "--out", str(tmp_path / "file" / "t.csv")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "folder cannot be made" in " ".join(capsys.readouterr().err.split())
