@@ -127,7 +127,7 @@ def stage_one(folder, toy, encoder, options):
     preload("accelerate", "torch.utils.tensorboard", "transformers.conversion_mapping")
     preload("repkit.stage_one.gru_autoencoder", "repkit.workflows.embed", "repkit.workflows.pretrain_ae")
     slow_down("repkit.stage_one.train", "save_checkpoint", 0.1)
-    slow_down("repkit.store.writer.StoreWriter", "add", 0.03)
+    slow_down("repkit.store.writer.StoreWriter", "add", 0.08)
     os.environ["REPKIT_CACHE"] = str(folder / "cache")
     text = folder / "text"
     corpus = ["--corpus", f"toy={toy}"]
