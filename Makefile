@@ -1,6 +1,7 @@
 # make demo   installs and runs pretrain-ae -> embed -> train-ser -> report offline on synthetic corpora
 # make test   installs and runs all tests
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
+# PYTHON      3.11 or 3.12: what constraints.txt was made for
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13) or "")' 2>/dev/null),$(p))))
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
@@ -12,7 +13,7 @@ export MKL_NUM_THREADS := 1
 PLUGINS := $(addprefix plugins/,repkit-cross-corpus repkit-dann repkit-adapters repkit-baselines template)
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
-	$(PYTHON) -m venv $(VENV)
+	$(or $(PYTHON),$(error No Python 3.11 or 3.12 found: make PYTHON=PATH)) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ,$(PLUGINS)) -e "plugins/repkit-baselines[opensmile,deepspectrum]"
 	touch $@
 

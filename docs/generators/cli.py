@@ -73,10 +73,15 @@ def commands() -> list[Command]:
 def _command(name: str, function: Callable[..., Any]) -> Command:
     hints = typing.get_type_hints(function, include_extras=True)
     signature = inspect.signature(function)
-    parameters = [_parameter(key, hints[key], value.default) for key, value in signature.parameters.items()]
+    shown = {key: value for key, value in signature.parameters.items() if not _hidden(hints[key])}
+    parameters = [_parameter(key, hints[key], value.default) for key, value in shown.items()]
     # positional arguments come first on a command line
     ordered = [p for p in parameters if not p.is_option] + [p for p in parameters if p.is_option]
     return Command(name, inspect.getdoc(function) or "", tuple(ordered))
+
+
+def _hidden(hint: Any) -> bool:
+    return bool(getattr(typing.get_args(hint)[1], "hidden", False))
 
 
 def _parameter(key: str, hint: Any, default: object) -> Parameter:

@@ -35,6 +35,23 @@ def finished(work: Path, step: Step) -> Path | None:
     return None
 
 
+def check_same_stores(folders: list[Path]) -> None:
+    """Stop where runs of one page have read different vectors under the same name, of an encoder trained anew."""
+    seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    for folder in folders:
+        for condition in read(folder, "data.json")["conditions"].values():
+            for corpus, store in (condition.get("stores") or {}).items():
+                source = store["source"]
+                if source["encoder"] == "joined":  # its parts stand in conditions of their own
+                    continue
+                name = source.get("name", source["encoder"])
+                before = seen.setdefault((name, corpus), (store["fingerprint"], folder))
+                if before[0] != store["fingerprint"]:
+                    raise SystemExit(
+                        f"{folder} and {before[1]}: other vectors of {name} for {corpus}; train both again"
+                    )
+
+
 def _commands(folder: Path) -> list[Step]:
     """Return the command that made a run, and those that were told that it is finished already."""
     texts = [(folder / "command.txt").read_text()]

@@ -2,7 +2,7 @@
 
     python docs/results/cross_corpus.py --data FOLDER --work FOLDER
 
-Needs the embeddings that docs/results/neumann2019.py makes in the same work folder. Steps that are done are not repeated.
+The autoencoder and its embeddings are those of docs/results/neumann2019.py. Steps that are done are not repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import neumann2019
 
 CORPORA = ("emodb", "emovo", "ravdess", "urdu")
 HERE = Path(__file__).parent
@@ -21,8 +22,10 @@ MODELS = ("cnn", "lstm", "cnn_lstm")
 
 
 def steps(data: str) -> list[common.Step]:
-    """Return the three runs."""
-    return [
+    """Return what makes the embeddings, then the three runs."""
+    made = [step for step in neumann2019.commands(data) if step[0] in ("pretrain-ae", "embed")]
+    vectors = [step for step in made if any(word.endswith("runs/ae-librispeech") for word in step)]
+    return vectors + [
         ["train-ser", "--recipe", str(HERE / f"cross_corpus_{name}.toml"), *common.corpora_options(data, CORPORA)]
         for name in ("unseen", "union", "vectors")
     ]
@@ -168,10 +171,12 @@ def stage_one_section(vectors: dict[str, Any]) -> list[str]:
 
 def page(data: str, work: Path, given: list[common.Step]) -> str:
     """Return the whole page."""
-    folders = [common.finished(work, step) for step in given]
+    trained = [step for step in given if step[0] == "train-ser"]
+    folders = [common.finished(work, step) for step in trained]
     if None in folders[:2]:
         raise SystemExit("not all runs are finished; run the script without --page-only")
     done = [folder for folder in folders if folder is not None]
+    common.check_same_stores(done)
     unseen, union, *more = (common.read(folder, "results.json") for folder in done)
     parts = [
         (HERE / "cross_corpus_intro.md").read_text(encoding="utf-8").rstrip(),
@@ -194,7 +199,7 @@ def page(data: str, work: Path, given: list[common.Step]) -> str:
         "## Claims",
         "\n".join([*claims(unseen, union), *(vector_claim(results) for results in more)]),
         "## Commands",
-        common.commands_block(given[: len(done)], data).replace(str(HERE), "docs/results"),
+        common.commands_block(given[: len(given) - len(trained) + len(done)], data).replace(str(HERE), "docs/results"),
         common.how(done),
         "This page was written by `python docs/results/cross_corpus.py --data DATA --work WORK`.",
     ]

@@ -89,7 +89,8 @@ class Encoder(Protocol):
 
     Optional class attribute: ``argument``, the name of the setting that ``repkit embed --encoder NAME:VALUE`` sets. Optional
     methods ``frames(waveform)`` and ``encode_frames(frames)``, the two halves of ``encode``: frames are then made in a thread
-    of their own.
+    of their own; and at frame level ``start_s(waveform)``, the seconds that are cut away before the first state. That level needs
+    an attribute ``frame_shift_s``, the seconds from one state to the next.
     """
 
     name: str

@@ -124,7 +124,7 @@ class Batch:
         lengths: (B,) int64, valid frames.
         targets: per view (B,) int64 class index, `MISSING` where unlabelled.
         vectors: (B, D) float32 utterance vectors or None.
-        states: (B, T2, D) float32 frame-level states or None, zero where padded.
+        states: (B, T2, D) float32 frame-level states or None, zero where padded; they cover the same time as the frames.
         state_lengths: (B,) int64 or None.
         domains: per domain (B,) int64 class index, `MISSING` where unknown.
         weights: (B,) float32 utterance weights or None.

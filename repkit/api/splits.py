@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from repkit.api.config import Config
@@ -222,23 +223,26 @@ def _dev_speakers(rest: Sequence[Utterance], config: DevConfig, fold_index: int,
         )
     start = fold_index * size % len(speakers)
     order = speakers[start:] + speakers[:start]
-    counts: dict[str, Counter[str]] = {speaker: Counter() for speaker in speakers}
+    classes = {name: place for place, name in enumerate(sorted({utterance.emotion or "" for utterance in rest}))}
+    rows = {speaker: row for row, speaker in enumerate(order)}
+    counts = np.zeros((len(order), len(classes)), dtype=np.int64)
     for utterance in rest:
-        counts[str(utterance.speaker)][utterance.emotion or ""] += 1
-    chosen = order[:size]
-    best = _faults(chosen, order, counts, genders)
-    while True:
-        swaps = [
-            [other if member == old else member for member in chosen]
-            for old in chosen
-            for other in order
-            if other not in chosen
-        ]
-        scored = [(_faults(swap, order, counts, genders), place) for place, swap in enumerate(swaps)]
-        faults, place = min(scored)
+        counts[rows[str(utterance.speaker)], classes[utterance.emotion or ""]] += 1
+    surplus = np.array([(genders[s] == "female") - (genders[s] == "male") for s in order])
+    chosen, others = list(range(size)), list(range(size, len(order)))
+    inside, women = counts[chosen].sum(axis=0), surplus[chosen].sum()
+    best = _least_faults(inside[None], women[None], counts, size)[0]
+    while best > (0, 0, 0, 0.0):
+        # every swap by what it adds to dev and takes from it: counting anew would take the square of the speakers each time
+        swapped = (inside - counts[chosen, None] + counts[others]).reshape(-1, len(classes))
+        faults, place = _least_faults(swapped, (women - surplus[chosen, None] + surplus[others]).ravel(), counts, size)
         if faults >= best:
-            return set(chosen)
-        best, chosen = faults, swaps[place]
+            break
+        best, (old, new) = faults, divmod(place, len(others))
+        chosen[old] = others[new]
+        others = [row for row in range(len(order)) if row not in chosen]
+        inside, women = counts[chosen].sum(axis=0), surplus[chosen].sum()
+    return {order[row] for row in chosen}
 
 
 def _default_size(speakers: Sequence[str], genders: Mapping[str, str | None]) -> int:
@@ -249,23 +253,26 @@ def _default_size(speakers: Sequence[str], genders: Mapping[str, str | None]) ->
     return size
 
 
-def _faults(
-    chosen: Sequence[str],
-    speakers: Sequence[str],
-    counts: Mapping[str, Counter[str]],
-    genders: Mapping[str, str | None],
-) -> tuple[int, int, int, float]:
-    inside, outside = Counter[str](), Counter[str]()
-    for speaker in speakers:
-        (inside if speaker in chosen else outside).update(counts[speaker])
-    classes = set(inside) | set(outside)
-    women = sum(genders[speaker] == "female" for speaker in chosen)
-    men = sum(genders[speaker] == "male" for speaker in chosen)
+def _least_faults(
+    inside: np.ndarray, women: np.ndarray, counts: np.ndarray, size: int
+) -> tuple[tuple[int, int, int, float], int]:
+    """Return the faults of the best of K choices of dev speakers, and which choice that is, the first of equal ones.
+
+    Args:
+        inside: (K, classes), dev utterances of each class.
+        women: (K,), by how many dev has more female than male speakers.
+        counts: (speakers, classes), utterances of each speaker.
+        size: number of dev speakers.
+    """
+    whole = counts.sum(axis=0)
+    train, dev = (inside == whole).sum(axis=1), (inside == 0).sum(axis=1)
     # two of a kind is a fault only where another choice exists, which the swaps find out
-    imbalance = max(0, abs(women - men) - len(chosen) % 2)
-    share = (inside.total() / (inside.total() + outside.total())) / (len(chosen) / len(speakers))
-    departure = max(0.0, abs(math.log2(share)) - 1.0)
-    return len(classes - set(outside)), len(classes - set(inside)), imbalance, round(departure, 6)
+    imbalance = np.maximum(0, np.abs(women) - size % 2)
+    totals, which = np.unique(inside.sum(axis=1), return_inverse=True)
+    shares = [int(total) / int(whole.sum()) / (size / len(counts)) for total in totals]
+    departure = np.array([round(max(0.0, abs(math.log2(share)) - 1.0), 6) for share in shares])[which]
+    place = int(np.lexsort((departure, imbalance, dev, train))[0])
+    return (int(train[place]), int(dev[place]), int(imbalance[place]), float(departure[place])), place
 
 
 def speaker_genders(utterances: Sequence[Utterance]) -> dict[str, str | None]:

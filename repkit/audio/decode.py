@@ -35,7 +35,9 @@ The quietest utterances of four corpora of emotional speech peak at -47 (RAVDESS
 """
 
 _BLOCK = 1 << 20  # samples per channel read at once: bounds memory whatever the length and the number of channels
+_UNKNOWN = 1 << 62  # libsndfile says so many frames, or more, of a FLAC that was written to a pipe
 _LATE_END_S = 0.5  # segment lists may end a little after their recording does
+_DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError, struct.error)
 _CONVERT = "convert it to 16 kHz WAV or FLAC (ffmpeg -i IN -ac 1 -ar 16000 OUT.wav)"
 
 
@@ -69,9 +71,9 @@ def decode(
     try:
         with _open(source) as stream:
             _check_complete(stream, where)
-            with soundfile.SoundFile(stream) as file:
+            with _SoundFile(stream) as file:
                 return _read(file, where, start_s, end_s, channel, max_duration_s, min_duration_s)
-    except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
+    except _DECODING_ERRORS as error:
         raise BadAudioError(
             f"{where}: could not be decoded ({_reason(error)}); expected an intact WAV, FLAC, MP3, Ogg, AIFF, AU or "
             f"SPHERE file; {_CONVERT}, or leave it out"
@@ -79,16 +81,17 @@ def decode(
 
 
 def duration_s(source: Path | str | bytes, *, where: str) -> float:
-    """Return the length in seconds that the header states, without decoding.
+    """Return the length in seconds that the header states; only a FLAC whose header does not is decoded for it.
 
     Raises:
         BadAudioError: the header cannot be read.
     """
     _check_source(source, where)
     try:
-        with _open(source) as stream, soundfile.SoundFile(stream) as file:
-            return float(file.frames) / float(file.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
+        # libsndfile opens a file by its name several times faster than it reads a stream of Python's
+        with _SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            return _n_frames(file) / float(file.samplerate)
+    except _DECODING_ERRORS as error:
         raise BadAudioError(f"{where}: its header could not be read ({_reason(error)}); {_CONVERT}") from error
 
 
@@ -97,6 +100,8 @@ def _open(source: Path | str | bytes) -> BinaryIO:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, struct.error):
+        return "its header is cut"
     text = str(error).strip()
     # the object's address that soundfile puts into its message says nothing to a user
     return text.split(">: ", 1)[-1].rstrip(".") or "libsndfile stopped in the middle of the data; it is damaged or cut"
@@ -116,6 +121,25 @@ def _check_source(source: Path | str | bytes, where: str) -> None:
         raise BadAudioError(f"{where}: has 0 bytes; expected audio; copy it again from the original or leave it out")
 
 
+class _SoundFile(soundfile.SoundFile):
+    """Does not move to where it has read to when nobody knows where the file ends, which libsndfile then fails at."""
+
+    def seekable(self) -> bool:
+        """Whether soundfile may seek by itself."""
+        return super().seekable() and self.frames < _UNKNOWN
+
+
+def _n_frames(file: soundfile.SoundFile) -> int:
+    """Return the number of samples per channel, by reading the file through where its header does not state it."""
+    if file.frames < _UNKNOWN:
+        return file.frames
+    n = 0
+    while got := len(file.read(_BLOCK, dtype="float32", always_2d=True)):
+        n += got
+    file.seek(0)
+    return n
+
+
 def _read(
     file: soundfile.SoundFile,
     where: str,
@@ -125,7 +149,7 @@ def _read(
     max_duration_s: float | None,
     min_duration_s: float,
 ) -> np.ndarray:
-    rate, available = file.samplerate, file.frames
+    rate, available = file.samplerate, _n_frames(file)
     if channel is not None and not 0 <= channel < file.channels:
         raise BadAudioError(f"{where}: has {file.channels} channel(s); expected channel {channel} (counted from 0)")
     first = round(start_s * rate)
@@ -136,7 +160,7 @@ def _read(
             f"{'the end' if end_s is None else f'{end_s:g} s'}; "
             "the file is cut or the segment's times belong to another recording"
         )
-    stop = min(stop, available)
+    stop = whole = min(stop, available)
     if max_duration_s is not None:
         stop = min(stop, first + max(1, round(max_duration_s * rate)))
     wanted = stop - first
@@ -152,7 +176,8 @@ def _read(
             f"{where}: is truncated: {got} samples ({got / rate:.3f} s) could be read; expected {wanted} "
             f"({wanted / rate:.3f} s) after its header; copy it again from the original or leave it out"
         )
-    _check_samples(signal, where, mixed=file.channels if channel is None and file.channels > 1 else 0)
+    mixed = file.channels if channel is None and file.channels > 1 else 0
+    _check_samples(signal, where, mixed, heard_s=wanted / rate if stop < whole else None)
     return signal
 
 
@@ -193,8 +218,18 @@ def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
-def _check_samples(signal: np.ndarray, where: str, mixed: int) -> None:
-    """Refuse a signal that nothing can be heard in; `mixed` is the number of channels it is the mean of, 0 for none."""
+def _check_samples(signal: np.ndarray, where: str, mixed: int, heard_s: float | None) -> None:
+    """Refuse a signal that nothing can be heard in.
+
+    Args:
+        signal: (S,).
+        where: what to call it.
+        mixed: number of channels it is the mean of, 0 for none.
+        heard_s: seconds from its begin that are heard, None if it is heard to its end.
+
+    Raises:
+        BadAudioError: silent or not finite.
+    """
     low, high = float(signal.min()), float(signal.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(np.count_nonzero(~np.isfinite(signal)))
@@ -211,9 +246,10 @@ def _check_samples(signal: np.ndarray, where: str, mixed: int) -> None:
             if mixed
             else ""
         )
+        part = "" if heard_s is None else f" in the {heard_s:g} s that are heard of it (max_duration_s)"
         raise BadAudioError(
-            f"{where}: is silent, {got}; expected speech, above {20 * math.log10(SILENT_BELOW):.0f} dBFS; "
-            f"check the channel or leave it out{channels}"
+            f"{where}: is silent{part}, {got}; expected speech, above {20 * math.log10(SILENT_BELOW):.0f} dBFS; "
+            f"{'hear more of it, ' if part else ''}check the channel or leave it out{channels}"
         )
 
 
@@ -227,7 +263,7 @@ def _check_complete(stream: BinaryIO, where: str) -> None:
         raise BadAudioError(
             f"{where}: is a Git LFS pointer, not the sound itself; run `git lfs pull` in its repository"
         )
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         missing = _missing_wav_bytes(stream, size)
     elif head.startswith(b"NIST_1A"):
         stream.seek(0)
@@ -242,7 +278,7 @@ def _check_complete(stream: BinaryIO, where: str) -> None:
         missing = int.from_bytes(stream.read(8), "little") - size  # Wave64: its size includes its header
     elif head[:4] == b"OggS" and not _ogg_ends(stream, size):
         raise BadAudioError(
-            f"{where}: is truncated: its last Ogg page ({size} bytes are there) does not end the stream; "
+            f"{where}: is truncated: its last Ogg page ({size} bytes are there) is cut or does not end the stream; "
             "copy it again from the original or leave it out"
         )
     stream.seek(0)
@@ -254,13 +290,17 @@ def _check_complete(stream: BinaryIO, where: str) -> None:
 
 
 def _missing_wav_bytes(stream: BinaryIO, size: int) -> int:
-    position = 12
+    position, long = 12, 0
     while position + 8 <= size:
         stream.seek(position)
         name, length = struct.unpack("<4sI", stream.read(8))
+        if name == b"ds64":  # of RF64 (EBU Tech 3306): the lengths of the file and of its data in 64 bits
+            long = struct.unpack("<QQ", stream.read(16))[1]
         if name == b"data":
+            length = long or length
             # programs that write to a pipe leave 0 or the largest number here
-            return 0 if length == 0 or length >= 0x7FFFFF00 else position + 8 + length - size
+            piped = length == 0 or (not long and length >= 0x7FFFFF00)
+            return 0 if piped else position + 8 + length - size
         position += 8 + length + length % 2
     return 0
 
@@ -283,8 +323,11 @@ def _missing_sphere_bytes(head: bytes, size: int) -> int:
 
 
 def _ogg_ends(stream: BinaryIO, size: int) -> bool:
-    """Whether the last page of an Ogg stream carries the end-of-stream flag (RFC 3533, header type 0x04)."""
+    """Whether the last page of an Ogg stream is whole and carries the end-of-stream flag (RFC 3533, header type 0x04)."""
     stream.seek(max(0, size - 70000))  # a page has at most 65307 bytes
     tail = stream.read()
     page = tail.rfind(b"OggS")
-    return page >= 0 and page + 5 < len(tail) and bool(tail[page + 5] & 0x04)
+    if page < 0 or page + 27 > len(tail) or not tail[page + 5] & 0x04:
+        return False
+    segments = tail[page + 27 : page + 27 + tail[page + 26]]
+    return len(segments) == tail[page + 26] and page + 27 + len(segments) + sum(segments) <= len(tail)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from repkit.api import Config, Utterance
-from repkit.audio.base import RowProblems, gender_of, shorten
+from repkit.audio.base import RowProblems, file_mark, gender_of, shorten
 from repkit.audio.decode import decode
 from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
 from repkit.audio.presets import PRESETS
@@ -26,6 +26,9 @@ CONVERTED = "refs/convert/parquet"
 
 _NO_ROLES = ("start", "end", "channel")
 """What columns of audio files may be and those of a dataset that carries its audio may not."""
+
+_NO_CONTENT = ("path", "streaming", "expected_rows", "allow_partial")
+"""Settings that change no id, label or sound by themselves."""
 
 
 class HubCorpus:
@@ -156,6 +159,8 @@ class HubCorpus:
             problems = RowProblems()
             utterance = self._utterance(count, row, problems)
             if problems:
+                if not (isinstance(rows, DatasetRows) and rows.streamed):
+                    self.utterances()  # raises: says what is wrong with all rows
                 raise DataError(f"{self._what()}: row {count} cannot be used", problems.lines())
             count += 1
             try:
@@ -171,16 +176,13 @@ class HubCorpus:
         return self.config.streaming
 
     def fingerprint(self) -> str:
-        """Return sha256 (hex) over id, config, split and revision; of local parquet over names, sizes and rows."""
-        c = self.config
-        what: dict[str, Any] = {"columns": dict(c.columns), "name": c.name, "emotions": dict(c.emotions)}
-        if c.path is not None:
+        """Return sha256 (hex) over all settings that bear on ids, labels or sounds; of local parquet over its files too."""
+        what = self.config.model_dump(mode="json", exclude=set(_NO_CONTENT))
+        if self.config.path is not None:
             rows, _ = self._open()
             files = rows.files if isinstance(rows, ParquetRows) else ()
-            what["files"] = [[file.name, file.stat().st_size] for file in files]
+            what["files"] = [[file.name, file_mark(file)] for file in files]
             what["rows"] = rows.count
-        else:
-            what |= {"id": c.id, "config": c.config, "split": c.split, "revision": c.revision}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def unused_columns(self) -> list[str]:
@@ -250,13 +252,13 @@ class HubCorpus:
         return found
 
     def _utterance(self, number: int, row: Row, problems: RowProblems) -> Utterance:
-        c, columns, rows = self.config, self._columns, self._rows
+        c, where = self.config, f"row {number}"
+        rows, columns = self._open()
         value = {
-            role: rows.label(column, row.get(column)) if rows is not None else row.get(column)
+            role: _try(lambda column=column: rows.label(column, row.get(column)), where, problems)
             for role, column in columns.items()
             if role != "audio"
         }
-        where = f"row {number}"
         name = value.get("id")
         name = f"{c.split or 'row'}_{number:08d}" if name in (None, "") else utterance_name(str(name))
         speaker = _text(value.get("speaker"))
@@ -326,7 +328,7 @@ def load_hub(
 
     datasets.disable_progress_bars()
     if split is None:
-        raise DataError(f"hub:{id}: needs a split; name one with --split")
+        raise DataError(f"hub:{id}: needs a split; name one with --corpus-set NAME.split=SPLIT")
     problems: list[str] = []
     try:
         return datasets.load_dataset(id, config, split=split, revision=revision, streaming=streaming), ""

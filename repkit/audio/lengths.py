@@ -1,4 +1,4 @@
-"""How long utterances are, from the headers of their files: nothing is decoded."""
+"""How long utterances are, from the headers of their files: nothing is decoded that states its length."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repkit.api import Corpus, Utterance
+from repkit.errors import BadAudioError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def file_seconds(corpus: Corpus, most: int | None = None) -> Lengths | None:
 
 def utterance_seconds(utterances: Iterable[Utterance]) -> Iterator[tuple[str, float]]:
     """Yield id and length of every utterance that is a plain file, or a part of one, whose header can be read."""
-    import soundfile
+    from repkit.audio.decode import duration_s
 
     durations: dict[Path, float | None] = {}  # several utterances may be segments of one recording
     for one in utterances:
@@ -56,8 +57,8 @@ def utterance_seconds(utterances: Iterable[Utterance]) -> Iterator[tuple[str, fl
             continue
         if path not in durations:
             try:
-                durations[path] = float(soundfile.info(str(path)).duration)
-            except (OSError, RuntimeError):
+                durations[path] = duration_s(path, where=str(path))
+            except BadAudioError:
                 durations[path] = None
         whole = durations[path]
         if whole is not None:

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from repkit.api import Corpus
 from repkit.audio.folder import FolderCorpus, find_table
+from repkit.audio.guarded import open_plugin_corpus
 from repkit.audio.named import NamedCorpus
 from repkit.audio.named_specs import SPECS
 from repkit.audio.presets import PRESETS
 from repkit.audio.synthetic import SYNTHETIC, SyntheticCorpus
 from repkit.errors import DataError, UsageError, did_you_mean
-from repkit.plugins import build_config, load
 from repkit.plugins.load import validation_lines
 
 _SYNTHETIC_LINES = {
@@ -63,8 +63,8 @@ def open_corpus(
         return _hub(name, split, {"id": location.removeprefix("hub:"), **given})
     if location is not None and location.startswith("plugin:"):
         _no_split(name, split)
-        component = load("repkit.corpora", location.removeprefix("plugin:"))
-        opened: Corpus = component(build_config(component, {"name": name, **given}, f"--corpus {name}"))
+        component = location.removeprefix("plugin:")
+        opened: Corpus = open_plugin_corpus(component, {"name": name, **given}, f"--corpus {name}")
         return opened
     if location is None:
         return _without_place(name, split, given)

@@ -85,7 +85,9 @@ class OpenSlrCorpus(FileCorpus):
         folder = found.get(wanted or default or "")
         if folder is None:
             asked = f"no {wanted!r}{did_you_mean(wanted, found)}" if wanted else "several splits"
-            raise DataError(f"{self.root}: {asked}; found {', '.join(found)}; name one with --split")
+            raise DataError(
+                f"{self.root}: {asked}; found {', '.join(found)}; name one with --corpus-set {self.name}.split=SPLIT"
+            )
         hub_name = next(name for name, place in LIBRISPEECH_FOLDERS.items() if place == folder.name)
         self.expected = {"utterances": LIBRISPEECH.splits[hub_name][2]}
         sexes = _speakers_txt(next((p for p in (folder.parent / "SPEAKERS.TXT",) if p.is_file()), None))
@@ -115,7 +117,9 @@ class OpenSlrCorpus(FileCorpus):
         asked = self.config.split or "train"
         wanted = asked.rsplit(".", 1)[-1].replace("validation", "dev")
         if wanted not in found:
-            raise DataError(f"{self.root}: has no split {asked!r}; found {', '.join(found)}; name one with --split")
+            raise DataError(
+                f"{self.root}: has no split {asked!r}; found {', '.join(found)}; name one with --corpus-set {self.name}.split=SPLIT"
+            )
         folder = found[wanted]
         release = re.search(r"release[-_]?([123])", asked) or re.search(r"release[-_]?([123])", str(self.root))
         if release and self.config.talks is None:

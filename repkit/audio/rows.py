@@ -35,7 +35,11 @@ class Rows(Protocol):
         ...
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, or the value itself."""
+        """Return the name behind a class number, None for -1, or the value itself.
+
+        Raises:
+            ValueError: a class number without a name.
+        """
         ...
 
 
@@ -106,9 +110,12 @@ class ParquetRows:
         raise IndexError(index)
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, or the value itself."""
-        names = self._names.get(column)
-        return names[value] if names is not None and isinstance(value, int) else value
+        """Return the name behind a class number, None for -1, or the value itself.
+
+        Raises:
+            ValueError: a class number without a name.
+        """
+        return _class_name(self._names.get(column), column, value)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
@@ -123,6 +130,17 @@ def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
     except (KeyError, ValueError):
         return {}
     return {k: v["names"] for k, v in features.items() if isinstance(v, dict) and v.get("_type") == "ClassLabel"}
+
+
+def _class_name(names: Sequence[str] | None, column: str, value: Any) -> Any:
+    """Return the name of a class number; -1 is how the hub writes that there is no label, as in test parts."""
+    if names is None or not isinstance(value, int):
+        return value
+    if value == -1:
+        return None
+    if not 0 <= value < len(names):
+        raise ValueError(f"{column} is {value}; expected a class from 0 to {len(names) - 1}, or -1 for no label")
+    return names[value]
 
 
 class DatasetRows:
@@ -170,10 +188,12 @@ class DatasetRows:
         return found
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, or the value itself."""
-        feature = self._features.get(column)
-        known = feature is not None and hasattr(feature, "int2str") and isinstance(value, int)
-        return feature.int2str(value) if feature is not None and known else value
+        """Return the name behind a class number, None for -1, or the value itself.
+
+        Raises:
+            ValueError: a class number without a name.
+        """
+        return _class_name(getattr(self._features.get(column), "names", None), column, value)
 
 
 def _published_rows(dataset: Any) -> int | None:
@@ -216,7 +236,7 @@ def find_parquet(path: Path, config: str | None, split: str | None, *, allow_par
     known = sorted(groups)
     raise DataError(
         f"{path}: has parquet files of the splits {', '.join(known)}; expected {split or 'one split'}"
-        f"{did_you_mean(split or '', known)}; name one with --split"
+        f"{did_you_mean(split or '', known)}; name one with --corpus-set NAME.split=SPLIT"
     )
 
 

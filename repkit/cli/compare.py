@@ -107,7 +107,7 @@ def compare(
     from repkit.workflows.compare.stores import read_entries
     from repkit.workflows.train_ser.where import Where
 
-    conditions = [Condition(**c) for c in embedding_conditions(stores or [], "")]
+    conditions = embedding_conditions(stores or [], "")
     controls = [_named(text, "--control", conditions) for text in control]
     base = _named(functionals, "--functionals", conditions) if functionals else None
     if not conditions:
@@ -149,8 +149,8 @@ def _named(text: str, option: str, conditions: list[Condition]) -> str:
     if given:
         return given[0].name
     (found,) = embedding_conditions([text], f"{option} ")
-    conditions.append(Condition(**found))
-    return str(found["name"])
+    conditions.append(found)
+    return found.name
 
 
 def _watch(screen: Any, shown: ExitStack) -> Any:

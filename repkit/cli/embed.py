@@ -95,7 +95,7 @@ def embed(
     settings: dict[str, Any] = {}
     for text in encoder_set:
         path, value = parse_assignment(text, "--encoder-set")
-        assign(settings, path, value)
+        assign(settings, path, value, "--encoder-set")
     place = None
     if executor == "dask" or scheduler is not None:
         place = open_executor(executor, workers or default_workers(1 << 20), scheduler)

@@ -10,7 +10,10 @@ from repkit.cli.shared import print_table
 from repkit.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from repkit.plugins import Component
+    from repkit.testing import Result
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="List, show and check installed components and who brings them."
@@ -32,6 +35,7 @@ def group() -> None:
 def list_() -> None:
     """List the components of every group by name, without importing any; (!) marks names that several claim."""
     from repkit.plugins import GROUPS, claimed_twice, components
+    from repkit.plugins.discover import fits_the_rule
 
     twice = claimed_twice()
     rows = [
@@ -40,6 +44,9 @@ def list_() -> None:
         for c in components(group)
     ]
     print_table(("group", "name", "from", "points to"), rows)
+    crooked = [c.origin + ": " + c.name for c in components() if not fits_the_rule(c.name)]
+    if crooked:
+        typer.echo(f"names that are not small letters, digits and underscores: {', '.join(crooked)}")
     if twice:
         typer.echo("(!) claimed by several distributions: recipes must say DISTRIBUTION:NAME")
 
@@ -78,13 +85,29 @@ def check(
         assign(settings, path, value)
     component = found[0]
     report = check_component(component.group, _full_name(component), settings=settings)
-    print_table(("check", "result", ""), [(r.check.name, r.status, r.message) for r in report.results])
+    kept = [(r.check.name, r.status, r.message) for r in report.results if r.ok]
+    print_table(("check", "result", ""), [*kept, *((r.check.name, r.status, r.got) for r in report.failed)])
     if not report.ok:
         raise PluginError(
             f"{component.blame}: {len(report.failed)} of {len(report.results)} checks failed; rules that all components of "
-            "the group keep were expected; mend it, its author has the lines above",
-            [f"{result.check.name} prevents: {result.check.harm}" for result in report.failed],
+            "the group keep were expected; mend it, its author has the lines below",
+            _by_cause(report.failed),
         )
+
+
+def _by_cause(failed: Sequence[Result]) -> list[str]:
+    """Return a line for each thing that was got, however many checks got it, the commonest first."""
+    alike: dict[tuple[str, str], list[Result]] = {}
+    for result in failed:
+        alike.setdefault((result.got, result.do), []).append(result)
+    lines = []
+    for (got, do), results in sorted(alike.items(), key=lambda pair: -len(pair[1])):
+        first, *others = results
+        more = f" (and {len(others)} more: {', '.join(r.check.name for r in others)})" if others else ""
+        lines.append(
+            f"{first.check.name}{more}: {first.check.rule} Got: {got}. To do: {do}. Prevents: {first.check.harm}"
+        )
+    return lines
 
 
 @app.command()
@@ -123,7 +146,7 @@ def _find(name: str, group: str | None, recipes: bool = False) -> list[Component
         PluginError: no such component.
     """
     from repkit.plugins import GROUPS, components
-    from repkit.plugins.discover import KNOWN_ELSEWHERE
+    from repkit.plugins.discover import brought_by
 
     wanted = None if group is None else group if group.startswith("repkit.") else f"repkit.{group}"
     if wanted is not None and wanted not in GROUPS:
@@ -134,11 +157,9 @@ def _find(name: str, group: str | None, recipes: bool = False) -> list[Component
     if not found and recipes and wanted in (None, "repkit.recipes"):
         found = [c for c in _own_recipes() if c.name == plain and owner in ("", c.distribution)]
     if not found:
-        package = KNOWN_ELSEWHERE.get(plain)
-        brings = f"; it comes with {package} (pip install {package})" if package else ""
         where = wanted or "any group"
         raise PluginError(
-            f"no component named {name!r} in {where}{did_you_mean(plain, {c.name for c in everything})}{brings}; "
+            f"no component named {name!r} in {where}{did_you_mean(plain, {c.name for c in everything})}{brought_by(plain)}; "
             "`repkit plugins list` shows all"
         )
     return found

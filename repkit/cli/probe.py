@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from repkit.cli.options import Again, Corpora, CorpusSet, Runs, Workers
+from repkit.cli.options import Again, Corpora, CorpusSet, OnBadAudio, Runs, Workers
 from repkit.cli.shared import parse_corpora
 from repkit.cli.train_ser import embedding_conditions, execute
 from repkit.config import SerRecipe, find_recipe, load_recipe
-from repkit.config.schema import Condition
 
 app = typer.Typer(add_completion=False)
 
@@ -26,31 +25,38 @@ def probe(
     ],
     corpus: Corpora = [],  # noqa: B006
     corpus_set: CorpusSet = [],  # noqa: B006
-    protocol: Annotated[str, typer.Option(help="Rule that makes the folds.")] = "leave_one_speaker_group_out",
+    protocol: Annotated[
+        str | None, typer.Option(help="Rule that makes the folds.", show_default="leave_one_speaker_group_out")
+    ] = None,
     head: Annotated[
         list[str],
         typer.Option(help="linear_svm, rbf_svm, logistic_regression or mlp. Repeatable.", show_default="linear_svm"),
     ] = [],  # noqa: B006
     by: Annotated[
-        Literal["train", "per_speaker", "per_corpus"],
-        typer.Option(help="Whose utterances standardise the vectors; the latter two hear test audio and are flagged."),
-    ] = "train",
+        Literal["train", "per_speaker", "per_corpus"] | None,
+        typer.Option(
+            help="Whose utterances standardise the vectors; the latter two hear test audio and are flagged.",
+            show_default="train",
+        ),
+    ] = None,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe `probe` (TOML value).")
     ] = [],  # noqa: B006
     runs: Runs = Path("runs"),
     workers: Workers = None,
+    on_bad_audio: OnBadAudio = "stop",
     again: Again = False,
 ) -> None:
     """What a classical head reads from embeddings: a score in seconds, its settings chosen by inner folds of the training speakers."""
     from repkit.workflows.probe import with_heads
 
-    overrides = {"protocol": {"name": protocol}, "vector": {"by": by}}
-    recipe = load_recipe(SerRecipe, "probe", set_, overrides)
+    given = [*([f"protocol.name={protocol}"] if protocol else []), *([f"vector.by={by}"] if by else [])]
+    recipe = load_recipe(SerRecipe, "probe", [*given, *set_])
     if "dev" not in recipe.protocol.settings and recipe.training.select_by != "dev.uar":
         table = recipe.protocol.model_copy(update={"dev": "none"})  # inner folds choose; a dev part would go unused
         recipe = recipe.model_copy(update={"protocol": table})
-    conditions = [Condition(**c) for c in embedding_conditions(embeddings, "")]
-    resolved = with_heads(recipe, conditions, head or ["linear_svm"])
+    resolved = with_heads(recipe, embedding_conditions(embeddings, ""), head or ["linear_svm"])
     corpora = parse_corpora(corpus, settings=corpus_set)
-    execute(resolved, corpora, find_recipe("probe").read_text(encoding="utf-8"), runs, workers, again=again)
+    execute(
+        resolved, corpora, find_recipe("probe").read_text(encoding="utf-8"), runs, workers, on_bad_audio, again=again
+    )

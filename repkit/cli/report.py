@@ -25,6 +25,12 @@ def report(
             help="File for the comparison: .md, .csv, .json or .tex, by its suffix. [default: print Markdown]"
         ),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="What the comparison is of: emotion, arousal or valence.", show_default="the first that all runs have"
+        ),
+    ] = None,
 ) -> None:
     """Score a run again from its predictions and rebuild report.md with its figures; or compare several runs."""
     from repkit.report.compare import compare_runs
@@ -36,13 +42,13 @@ def report(
         check_suffix(out)
         check_out(out)
     runs = _runs_at(run)
-    if len(runs) == 1 and out is None:
-        typer.echo(render(runs[0]))
-    elif out is None:
-        typer.echo(compare_runs(runs))
-    else:
-        write_text_atomic(out, comparison_file(runs, out))
+    if out is not None:
+        write_text_atomic(out, comparison_file(runs, out, view))
         typer.echo(out)
+    elif len(runs) == 1 and view is None:
+        typer.echo(render(runs[0]))
+    else:
+        typer.echo(compare_runs(runs, view=view))
 
 
 def _runs_at(places: list[Path]) -> list[Path]:

@@ -128,20 +128,21 @@ def reproduce(
     with interruptible("finished cells and jobs are kept"), ExitStack() as shown:
         records = work(request, _watch(screen, shown))
     _show(described, records, folder)
-    failed = [record for record in records if record["state"] == "failed"]
+    failed = [r for r in records if r["state"] == "failed" or (r["state"] == "measured" and "exit_code" in r)]
     if failed:
         raise typer.Exit(failed[0]["exit_code"])
 
 
 def _paper_settings(paper: Any, corpora: list[str], given: list[str]) -> list[str]:
-    """Return the paper's choices of corpora (song or speech ...) for those read as their official download."""
-    own = {text.split(".")[0] for text in given}
+    """Return the paper's choices of corpora (song or speech ...), but for those given, where read as their official download."""
+    own = {text.partition("=")[0].strip() for text in given}
     found = []
     for text in corpora:
         name, _, place = text.partition("=")
         options = paper.corpora_by_name[name].options if name in paper.corpora_by_name else {}
-        if name not in own and not place.startswith(("hub:", "plugin:")):
-            found += [f"{name}.{key}={json.dumps(value)}" for key, value in options.items()]
+        if not place.startswith(("hub:", "plugin:")):
+            settings = {f"{name}.{key}": json.dumps(value) for key, value in options.items()}
+            found += [f"{key}={value}" for key, value in settings.items() if key not in own]
     return found
 
 
@@ -195,6 +196,10 @@ def _show(paper: Any, records: list[dict[str, Any]], folder: Path) -> None:
         print_table(RUNS_HEADER, run_rows(records))
         typer.echo("")
     _show_rest(paper, records, ("failed", "missing"))
+    for record in records:
+        if record["state"] == "measured" and "exit_code" in record:
+            cell = f"{record['system']} on {record['corpus']}"
+            typer.echo(f"failed: {record['why']}\n  {cell}: the number of an earlier run is kept")
     for line in summary(records):
         typer.echo(line)
     names = ("table.md", "table.csv", "figure.png", "cells.json")

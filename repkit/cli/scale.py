@@ -179,8 +179,9 @@ def _show_plan(request: Any) -> None:
     for note in notes:
         typer.echo(f"note     {note}")
     todo = [one for one in found if one.state == "to train"]
+    n_encode = sum(one.state == "to encode" for one in found)
     total = sum(one.hours or 0.0 for one in todo)
     typer.echo(
-        f"{len(found)} cells, {len(todo)} to train; expected {total:.2f} h of training on this machine, one after the other; "
+        f"{len(found)} cells, {len(todo)} to train{f', {n_encode} to encode' if n_encode else ''}; expected {total:.2f} h of training on this machine, one after the other; "
         "frames, embeddings and probes are not counted"
     )

@@ -70,7 +70,7 @@ def parse_corpora(texts: Sequence[str], split: str | None = None, settings: Sequ
                 f"--corpus-set {text}: expected NAME.KEY=VALUE with NAME one of {names}, "
                 f"for example {places[0][0]}.columns.speaker=speaker_name"
             )
-        assign(options, path, value)
+        assign(options, path, value, "--corpus-set")
     corpora: dict[str, Corpus] = {}
     for name, equals, location in places:
         if name in corpora:
@@ -83,7 +83,8 @@ def console() -> Any:
     """Return the console that messages and progress go to (standard error, so that results can be piped)."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # paths and names may hold brackets and colons, which rich would take for markup and emoji
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 @contextmanager
@@ -94,8 +95,8 @@ def counting(description: str) -> Iterator[Callable[[str, int, float], None]]:
     screen = console()
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:

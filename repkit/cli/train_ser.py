@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from repkit.cli.options import (
     AT_ONCE,
@@ -27,6 +28,7 @@ from repkit.cli.shared import console, counting, interruptible, parse_corpora, p
 from repkit.config import SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
+from repkit.plugins.wording import validation_lines
 
 app = typer.Typer(add_completion=False)
 
@@ -64,25 +66,30 @@ def train_ser(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with counts and expected hours; train nothing.")
     ] = False,
+    out: Annotated[Path | None, typer.Option("--out", hidden=True)] = None,
 ) -> None:
     """Train and score emotion models: every condition, fold and seed of a recipe.
 
     An interrupted run is continued when the same command is given again; finished jobs are kept. A finished run is not
     repeated: its scores are shown.
     """
+    if out is not None:
+        raise UsageError(
+            f"--out {out}: train-ser names its runs itself; a folder for all of them was expected; write --runs {out}"
+        )
     given = [*corpus, *hold_out]
     names = [text.partition("=")[0] for text in hold_out]
     resolved = load_recipe(SerRecipe, recipe, set_, {"protocol": {"hold_out": names}} if names else {})
     if names:
         _check_hold_out(resolved)
     if embeddings:
-        resolved = resolved.with_embeddings([Condition(**c) for c in embedding_conditions(embeddings)])
+        resolved = resolved.with_embeddings(embedding_conditions(embeddings))
     named = [
         f"{name}={path}" for name, path in resolved.corpora.items() if name not in {c.partition("=")[0] for c in given}
     ]
     corpora = parse_corpora([*given, *named], settings=corpus_set)
     if dry_run:
-        _show_plan(resolved, corpora, runs, workers)
+        _show_plan(resolved, corpora, runs, workers, skip_bad_audio=on_bad_audio == "skip")
         return
     where = {"executor": executor, "device": device, "at_once": at_once, "scheduler": scheduler}
     text = find_recipe(recipe).read_text(encoding="utf-8")
@@ -160,23 +167,30 @@ def _check_hold_out(recipe: SerRecipe) -> None:
         )
 
 
-def embedding_conditions(texts: list[str], option: str = "--embeddings ") -> list[dict[str, Any]]:
-    """Return name and folder, or folders that are joined, of every ``[NAME=]DIR[+DIR]``.
+def embedding_conditions(texts: list[str], option: str = "--embeddings ") -> list[Condition]:
+    """Return a condition for every ``[NAME=]DIR[+DIR]``, named after its encoder where it is given no name.
 
     A folder whose own name holds a plus is taken as it is where it exists.
 
     Raises:
-        UsageError: no such folder, or one with several encoders and no name which.
+        UsageError: no such folder, one with several encoders and no name which, one given twice to be joined with itself,
+            or a name that a condition cannot have.
     """
-    conditions: list[dict[str, Any]] = []
+    conditions: list[Condition] = []
     for text in texts:
         name, equals, given = text.partition("=")
         if not equals:
             name, given = "", text
         folders = [given] if Path(given).is_dir() else given.split("+")
         encoders = [_encoder_of(folder, text, option, named=bool(name)) for folder in folders]
-        embeddings = folders[0] if len(folders) == 1 else folders
-        conditions.append({"name": name or "_and_".join(encoders), "embeddings": embeddings})
+        try:
+            conditions.append(Condition(name=name or "_and_".join(encoders), embeddings=tuple(folders)))
+        except ValidationError as error:
+            raise UsageError(
+                f"{option}{text}: cannot be a condition; a name of letters, digits, '_', '-' and '.' and each folder once "
+                f"were expected; write NAME={'+'.join(dict.fromkeys(folders))}",
+                validation_lines(error, ""),
+            ) from error
     return conditions
 
 
@@ -217,7 +231,9 @@ def _announce_baseline(screen: Any, plan: Any) -> None:
         screen.print(f"BL         {baseline_text(plan.recipe.model.name)}")
 
 
-def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers: int | None) -> None:
+def _show_plan(
+    resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers: int | None, *, skip_bad_audio: bool
+) -> None:
     from rich.table import Table
 
     from repkit.runs.directory import RunDirectory
@@ -227,12 +243,14 @@ def _show_plan(resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers
     from repkit.workflows.train_ser.plan import make_plan
 
     prepare_process()
-    plan = make_plan(resolved, corpora)
+    plan = make_plan(resolved, corpora, skip_bad_audio=skip_bad_audio)
     screen = console()
     n_workers = workers or default_workers(len(plan.jobs))
     screen.print(f"protocol   {plan.protocol['id']}  {resolved.protocol.name}")
     for reason, n in sorted(plan.dropped.items()):
         screen.print(f"not used   {n} {reason}")
+    if plan.left_out:
+        screen.print(f"not used   {len(plan.left_out)} whose audio the embedding stores left out")
     for flag in (*plan.flags, *cut_notes(plan)):
         screen.print(f"note       {flag}")
     table = Table("fold", "train", "dev", "test", box=None)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from repkit.config.idle import idle_settings
 from repkit.config.locate import find_recipe
-from repkit.config.schema import merge_tables
+from repkit.config.schema import ComponentTable, SerRecipe, merge_tables
 from repkit.errors import RecipeError, UsageError
 from repkit.plugins.load import validation_lines
 
@@ -47,8 +48,14 @@ def parse_assignment(text: str, option: str = "--set") -> tuple[list[str], Any]:
     return key.strip().split("."), parsed
 
 
-def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def assign(tables: dict[str, Any], path: Sequence[str], value: Any, option: str = "--set") -> None:
     """Set a value inside nested tables; a number steps into a list.
+
+    Args:
+        tables: changed in place.
+        path: keys, the outermost first.
+        value: what to set.
+        option: by which it was given, for messages.
 
     Raises:
         UsageError: the path leads through something that is no table.
@@ -59,7 +66,7 @@ def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
         if isinstance(place, list):
             if not part.isdigit() or int(part) >= len(place):
                 raise UsageError(
-                    f"--set {'.'.join(path)}: {part!r} is no index of a list of {len(place)}; use 0 to {len(place) - 1}"
+                    f"{option} {'.'.join(path)}: {part!r} is no index of a list of {len(place)}; use 0 to {len(place) - 1}"
                 )
             if last:
                 place[int(part)] = value
@@ -71,7 +78,7 @@ def assign(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
             else:
                 place = place.setdefault(part, {})
         else:
-            raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[:position])} is a value, not a table")
+            raise UsageError(f"{option} {'.'.join(path)}: {'.'.join(path[:position])} is a value, not a table")
 
 
 def read_layers(name: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -161,6 +168,18 @@ def _nested_keys(kind: type[BaseModel]) -> list[str]:
     ]
 
 
+def _default_components(kind: type[BaseModel], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the components that a recipe has where it names none, so that a single setting of theirs can be changed."""
+    found: dict[str, Any] = {}
+    for key in keys:
+        default = kind.model_fields[key].default if key in kind.model_fields else None
+        if isinstance(default, ComponentTable):
+            found[key] = default.model_dump()
+        elif isinstance(default, tuple) and default and isinstance(default[0], ComponentTable):
+            found[key] = [one.model_dump() for one in default]
+    return found
+
+
 def _other_name(table: Any, name: object) -> bool:
     return isinstance(table, Mapping) and table.get("name") != name
 
@@ -177,16 +196,22 @@ def load_recipe(
         overrides: tables from other options, laid on last.
 
     Raises:
-        RecipeError: every problem at once.
+        RecipeError: every problem at once, or settings that would change nothing.
         UsageError: an assignment that cannot be read.
     """
     tables = read_tables(name)
     command = kind.model_fields["command"].default
     if tables.get("command", command) != command:
         raise RecipeError(f"recipe {name}: is for `repkit {tables['command']}`, not for `repkit {command}`")
+    wanted = {*(parse_assignment(text)[0][0] for text in assignments), *(overrides or {})}
+    tables = {**_default_components(kind, wanted - {*tables}), **tables}
     tables = merge_tables(assigned(tables, assignments), overrides or {})
     try:
-        return kind.model_validate(tables)
+        recipe = kind.model_validate(tables)
     except ValidationError as error:
         known = (*kind.model_fields, *_nested_keys(kind))
         raise RecipeError(f"recipe {name}: not valid", validation_lines(error, "", known)) from error
+    idle = idle_settings(recipe) if isinstance(recipe, SerRecipe) else []
+    if idle:
+        raise RecipeError(f"recipe {name}: settings that would change nothing", idle)
+    return recipe

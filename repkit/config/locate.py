@@ -7,7 +7,7 @@ from pathlib import Path
 
 from repkit.errors import PluginError, RecipeError, did_you_mean
 from repkit.plugins import components, load
-from repkit.plugins.discover import KNOWN_ELSEWHERE
+from repkit.plugins.discover import brought_by
 
 
 def _own_folder() -> Path:
@@ -59,8 +59,6 @@ def find_recipe(name: str) -> Path:
             )
         return path
     known = list_recipes()
-    package = KNOWN_ELSEWHERE.get(name)
-    brings = f"; it comes with {package} (pip install {package})" if package else ""
     raise RecipeError(
-        f"recipe {name!r}: not found{did_you_mean(name, known)}{brings}; known: {', '.join(known) or 'none'}"
+        f"recipe {name!r}: not found{did_you_mean(name, known)}{brought_by(name)}; known: {', '.join(known) or 'none'}"
     )

@@ -169,7 +169,11 @@ class TrainingTable(_Table):
     """How one phase is trained."""
 
     epochs: int = Field(default=100, ge=1, description="most epochs, at each step of the learning rate")
-    steps_per_epoch: int | None = Field(default=None, ge=1, description="batches; by default one pass over train")
+    steps_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="batches; by default one pass over train, which sampler length_sorted never exceeds",
+    )
     batch_size: int = Field(default=64, ge=1)
     sampler: Literal["shuffle", "length_sorted", "class_balanced", "corpus_balanced", "round_robin"] = Field(
         default="shuffle",
@@ -197,7 +201,7 @@ class TrainingTable(_Table):
     class_weights: Literal["none", "balanced", "balanced_per_corpus", "balanced_all"] = Field(
         default="none",
         description="balanced: N / (C N_c) by the counts of train; balanced_per_corpus: within each corpus; balanced_all: by "
-        "the counts of all utterances, test included, as some papers do",
+        "the counts of all utterances, test included, as some papers do; the classes of the first view weigh the loss of every view",
     )
     unlabelled_share: float = Field(
         default=0.5, gt=0, lt=1, description="share of each batch that is unlabelled, where a fold has such audio"
@@ -266,6 +270,10 @@ class PaperValue(_Table):
     minimum: float | None = None
     maximum: float | None = None
     note: str = ""
+
+
+NOT_TRAINING = ("corpora", "conditions", "description", "reference", "baseline", "paper", "paper_table")
+"""Keys of `SerRecipe` that change no prediction of a single condition: what is trained, beside what it is shown, and where."""
 
 
 class SerRecipe(_Table):
@@ -347,13 +355,13 @@ class SerRecipe(_Table):
         """Return the recipe with conditions for embeddings.
 
         They replace the recipe's own that have embeddings; those without are kept, and each is also trained with each
-        embedding, as ``<condition>.<embedding>``.
+        embedding, as ``<condition>.<embedding>``. Names that are given twice are refused by `make_plan`.
         """
         systems = [c for c in self.conditions if c.embeddings is None]
         if not systems:
             return self.model_copy(update={"conditions": tuple(embeddings)})
         both = [e.model_copy(update={"name": f"{c.name}.{e.name}", "set": c.set}) for c in systems for e in embeddings]
-        return self.model_copy(update={"conditions": (*self.conditions, *both)})
+        return self.model_copy(update={"conditions": (*systems, *both)})
 
     def of_condition(self, condition: Condition | None) -> SerRecipe:
         """Return the recipe with a condition's own settings laid over it (None: the baseline's)."""

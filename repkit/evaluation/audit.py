@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from repkit.api import Fold, Utterance
 from repkit.errors import DataError, SpeakerLeakError
@@ -75,6 +76,29 @@ def audit_folds(
     return Audit(flags=tuple(flags))
 
 
+def unknown_speaker_flags(condition: str, sources: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say that an encoder has heard utterances whose speakers nobody knows, and who may be those under test.
+
+    Args:
+        condition: its name.
+        sources: provenance of its embeddings; each of ``corpora`` may give a number of ``utterances_of_unknown_speakers``.
+    """
+    named = [c for source in sources for c in source.get("corpora") or () if isinstance(c, Mapping)]
+    unknown = {c.get("name"): n for c in named if (n := c.get("utterances_of_unknown_speakers"))}
+    if not unknown:
+        return []
+    listed = ", ".join(f"{n} of corpus {name}" for name, n in unknown.items())
+    return [
+        f"condition {condition}: the encoder may have heard test speakers in its own training (utterances of unknown speakers: "
+        f"{listed})"
+    ]
+
+
+def fits_a_folder(name: str) -> bool:
+    """Whether a fold of this name can have a folder for its job."""
+    return name.strip() == name and name.isprintable() and not set(name) & {"/", "\\"} and name not in ("", ".", "..")
+
+
 def _check_parts(folds: Sequence[Fold], known: Mapping[str, Utterance]) -> None:
     if not folds:
         raise DataError("audit: no fold; expected at least one; check the protocol")
@@ -83,6 +107,11 @@ def _check_parts(folds: Sequence[Fold], known: Mapping[str, Utterance]) -> None:
         name = next(name for name, n in names.items() if n > 1)
         raise DataError(f"audit: {names[name]} folds are named {name!r}; expected unique names; rename them")
     for fold in folds:
+        if not fits_a_folder(fold.name):
+            raise DataError(
+                f"audit: fold {fold.name!r}: its name cannot be that of a folder; one without slashes, not empty, and not . or "
+                ".. was expected; rename it"
+            )
         for part, ids in (("train", fold.train), ("test", fold.test)):
             if not ids:
                 raise DataError(
@@ -184,18 +213,26 @@ def _overlap_flags(folds: Sequence[Fold], known: Mapping[str, Utterance]) -> lis
             n_shared += sum(value in trained for value in values)
         return n_shared, n_known
 
+    tested = sum(len(fold.test) for fold in folds)
+
+    def of_known(n: int, what: str) -> str:
+        return f"{n} test utterances" if n == tested else f"the {n} test utterances whose {what} is known (of {tested})"
+
     flags = []
     shared, total = overlap(lambda utterance: utterance.session)
     if shared:
-        flags.append(f"{shared} of {total} test utterances come from a session that is also in train (other speakers)")
+        flags.append(
+            f"{shared} of {of_known(total, 'session')} come from a session that is also in train (other speakers)"
+        )
     shared, total = overlap(lambda u: f"{u.corpus}/{u.text.strip().lower()}" if u.text else None)
     if shared:
-        flags.append(f"{shared} of {total} test utterances say a sentence that is also in train (other speakers)")
+        flags.append(f"{shared} of {of_known(total, 'sentence')} say a sentence that is also in train (other speakers)")
     one_gender = [
         fold.name
         for fold in folds
         if len({known[i].speaker for i in fold.test}) > 1
         and len({known[i].gender for i in fold.test}) == 1
+        and known[fold.test[0]].gender is not None
         and len({known[i].gender for i in (*fold.train, *fold.test)} - {None}) > 1
     ]
     if one_gender:

@@ -264,6 +264,8 @@ def _lacking(table: pd.DataFrame, differences: Sequence[Difference], corpora: Se
             found.append(
                 f"no utterance of {', '.join(lacking)} was predicted by both systems under {_words(mode)} normalisation"
             )
+        elif lost := _lost_members(table, mode, sorted(known)):
+            found += lost
         elif by_mode[mode].n_unpaired:
             found.append(
                 f"{by_mode[mode].n_unpaired} utterances under {_words(mode)} normalisation were not predicted by all "
@@ -282,6 +284,20 @@ def _lacking(table: pd.DataFrame, differences: Sequence[Difference], corpora: Se
                 f"too few speakers: {sum(sizes.values())} in all, {FEW_SPEAKERS} are needed for an interval to be trusted"
             )
     return found
+
+
+def _lost_members(table: pd.DataFrame, mode: str, corpora: Sequence[str]) -> list[str]:
+    """Return which encoders one corpus lacks under a normalisation: the mean over corpora would be of different encoders."""
+    pair = table[table["system"].isin(THE_PAIR) & table["normalisation"].isin(MODES)]
+    rows = pair[pair["normalisation"] == mode]
+    there = set(zip(rows["system"], rows["member"], rows["corpus"], strict=True))
+    wanted = sorted(set(zip(pair["system"], pair["member"], strict=True)))
+    return [
+        f"encoder {member} has no predictions on {corpus} as [{system}] under {_words(mode)} normalisation"
+        for system, member in wanted
+        for corpus in corpora
+        if (system, member, corpus) not in there
+    ]
 
 
 def _sentence(one: Difference) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from repkit.api import Corpus, Frontend, Utterance
-from repkit.errors import BadAudioError, DataError
+from repkit.errors import BadAudioError, DataError, StoreError
 from repkit.features.pipeline import ahead
 from repkit.runs.directory import cache_root
 from repkit.runs.executors import Executor
@@ -22,6 +22,8 @@ from repkit.store.fill import Filling, fill
 from repkit.store.manifest import MANIFEST
 
 OnBadAudio = Literal["stop", "skip"]
+T = TypeVar("T")
+R = TypeVar("R")
 _SHOWN = 20
 
 
@@ -233,6 +235,33 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def look_through(work: Callable[[T], R], corpora: Iterable[T]) -> list[R]:
+    """Return what comes of each corpus; audio that cannot be used is complained of once all of them are looked through.
+
+    Args:
+        work: called with each; raises `DataError` for what is wrong with its audio.
+        corpora: corpora, or whatever stands for them.
+
+    Raises:
+        StoreError: at once.
+        DataError: that of the corpus that has one, or one that holds those of several.
+    """
+    found: list[R] = []
+    refused: list[DataError] = []
+    for corpus in corpora:
+        try:
+            found.append(work(corpus))
+        except StoreError:
+            raise
+        except DataError as error:
+            refused.append(error)
+    if len(refused) > 1:
+        raise DataError("; ".join(e.message for e in refused), [line for e in refused for line in e.problems])
+    if refused:
+        raise refused[0]
+    return found
 
 
 def bad_audio_error(corpus: str, bad: Sequence[tuple[str, str]], path: str | os.PathLike[str]) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,7 @@ _BROUGHT = {
     "repkit-dann": "dann dann_attentive gao2022 gao2022_cross gao_spectrogram cnn_blstm domain_adversarial centre "
     "gao2022_multi",
     "repkit-adapters": "adapters adapters_attentive add_corpus transfer gerczuk2021 gerczuk2021_egemaps "
-    "gerczuk2021_deepspectrum emonet adapter_resnet focal "
-    "soft_ordinal gerczuk2021_partitions",
+    "gerczuk2021_deepspectrum adapter_resnet focal soft_ordinal gerczuk2021_partitions",
     "repkit-baselines": "keesing2020_a1 keesing2020_a2 keesing2020_a3 keesing2020_latif keesing2020_zhang keesing2020_zhao "
     "keesing2020_svm aldeneh_cnn latif_cnn_lstm zhang_cnn_gru zhao_cnn_blstm "
     "opensmile_log_mel keesing_spectrogram raw_waveform opensmile deepspectrum batch_cross_entropy",
@@ -38,6 +38,15 @@ _BROUGHT = {
 
 KNOWN_ELSEWHERE: dict[str, str] = {name: package for package, names in _BROUGHT.items() for name in names.split()}
 """Components and recipes that another distribution of this project brings when installed; used in messages only."""
+
+
+def brought_by(name: str) -> str:
+    """Return how a component or recipe that is not installed can be had, to end a message with; empty where unknown.
+
+    From a clone: this project is on no package index, where its names may be strangers'.
+    """
+    package = KNOWN_ELSEWHERE.get(name)
+    return f"; it comes with {package} (in a clone of repkit: pip install ./plugins/{package})" if package else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,11 @@ def _installed(
     return tuple(sorted(found, key=lambda c: (c.group, c.name, c.distribution)))
 
 
+def fits_the_rule(name: str) -> bool:
+    """Whether a component's name is small letters, digits and underscores, a letter first, as recipes and options need it."""
+    return re.fullmatch("[a-z][a-z0-9_]*", name) is not None
+
+
 def find(group: str, name: str) -> Component:
     """Return the component called name (``"distribution:name"`` chooses between two that claim it).
 
@@ -117,13 +131,9 @@ def find(group: str, name: str) -> Component:
             f"{plain!r} in {group} is claimed by {owners}; write '{matching[0].distribution}:{plain}' to choose one"
         )
     known = sorted({c.name for c in candidates})
-    brings = (
-        f"; it comes with {KNOWN_ELSEWHERE[plain]} (pip install {KNOWN_ELSEWHERE[plain]})"
-        if plain in KNOWN_ELSEWHERE
-        else ""
-    )
     raise PluginError(
-        f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brings}; installed: {', '.join(known) or 'none'}"
+        f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brought_by(plain)}; "
+        f"installed: {', '.join(known) or 'none'}"
     )
 
 

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, distributions, requires, ve
 from typing import Any
 
 from repkit.api import API_VERSION
-from repkit.plugins.discover import GROUPS, Component, claimed_twice, components
+from repkit.plugins.discover import GROUPS, Component, claimed_twice, components, fits_the_rule
 
 SHOWN = (
     "repkit", "torch", "torchaudio", "numpy", "scipy", "pandas", "pyarrow", "h5py", "soundfile", "librosa", "datasets",
@@ -78,17 +78,8 @@ def _of_imports(found: Sequence[Component], timeout_s: float) -> Iterator[Findin
                 "has no settings",
                 "write an inner class Config(repkit.api.Config), empty when there is nothing to set",
             )
-        stated = told["api_version"]
-        if stated is None:
-            continue
-        if not (isinstance(stated, list) and len(stated) == 2 and all(isinstance(part, int) for part in stated)):
-            yield Finding(component.blame, f"api_version = {stated!r}", f"write a pair such as {API_VERSION}")
-        elif stated[0] != API_VERSION[0] or stated[1] > API_VERSION[1]:
-            yield Finding(
-                component.blame,
-                f"built for API {stated[0]}.{stated[1]}; this repkit offers {API_VERSION[0]}.{API_VERSION[1]}",
-                "install a version of it that fits",
-            )
+        if told["version"]:
+            yield Finding(component.blame, *told["version"])
 
 
 def probe(found: Sequence[Component], timeout_s: float) -> list[Mapping[str, Any]]:
@@ -128,6 +119,13 @@ def _run_probe(points: list[dict[str, str]], timeout_s: float) -> tuple[list[dic
 
 
 def _of_names() -> Iterator[Finding]:
+    for component in components():
+        if not fits_the_rule(component.name):
+            yield Finding(
+                component.blame,
+                f"{component.name!r} is no name of the rule: small letters, digits and underscores, a letter first",
+                "give it another one in its pyproject.toml and install it again",
+            )
     for (group, name), owners in claimed_twice().items():
         who = " and ".join(component.origin for component in owners)
         yield Finding(
@@ -171,10 +169,8 @@ def _of_the_filter() -> Iterator[Finding]:
 
 def _of_requirements(names: Sequence[str]) -> Iterator[Finding]:
     """Find distributions whose stated requirements the installed versions do not meet."""
-    try:
-        from packaging.requirements import InvalidRequirement, Requirement
-    except ImportError:
-        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
     for name in names:
         try:
             lines = requires(name) or []
@@ -187,10 +183,12 @@ def _of_requirements(names: Sequence[str]) -> Iterator[Finding]:
                 continue
             if need.marker is not None and not need.marker.evaluate({"extra": ""}):
                 continue
+            # on the package index the name repkit is another project's
+            do = "install it from a clone" if need.name == "repkit" else f"pip install '{need}'"
             try:
                 got = version(need.name)
             except PackageNotFoundError:
-                yield Finding(name, f"needs {need}, which is not installed", f"pip install '{need}'")
+                yield Finding(name, f"needs {need}, which is not installed", do)
                 continue
             if not need.specifier.contains(got, prereleases=True):
-                yield Finding(name, f"needs {need}; {got} is installed", f"pip install '{need}'")
+                yield Finding(name, f"needs {need}; {got} is installed", do)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from repkit.api import API_VERSION, Config
 from repkit.errors import PluginError, RecipeError
-from repkit.plugins.discover import Component, find
+from repkit.plugins.discover import find
 from repkit.plugins.wording import validation_lines
 
 
@@ -17,7 +17,7 @@ def load(group: str, name: str) -> Any:
     """Import the component called name of a group and return its class.
 
     Raises:
-        PluginError: unknown or doubly claimed name, import failure, or built for another API version.
+        PluginError: unknown or doubly claimed name, import failure, no class, or built for another API version.
     """
     component = find(group, name)
     try:
@@ -27,17 +27,33 @@ def load(group: str, name: str) -> Any:
             f"plugin {component.origin} ({group}: {component.name} = {component.value}) failed to import: "
             f"{type(error).__name__}: {error}; mend or uninstall it, or choose another component"
         ) from error
-    _check_version(component, loaded)
+    found = None if group == "repkit.recipes" else wrong_kind(loaded) or wrong_version(loaded)
+    if found is not None:
+        raise PluginError(f"{component.blame}: {found[0]}; {found[1]}")
     return loaded
 
 
-def _check_version(component: Component, loaded: Any) -> None:
-    major, minor = getattr(loaded, "api_version", API_VERSION)
-    if major != API_VERSION[0] or minor > API_VERSION[1]:
-        raise PluginError(
-            f"{component.blame}: built for API {major}.{minor}; "
-            f"this repkit offers {API_VERSION[0]}.{API_VERSION[1]}; install a version of it that fits"
+def wrong_kind(loaded: Any) -> tuple[str, str] | None:
+    """Return what an entry point leads to when it is no class, and what to do, else None."""
+    if isinstance(loaded, type):
+        return None
+    kind = type(loaded).__name__
+    return f"points to {'an' if kind[0] in 'aeiou' else 'a'} {kind}; a class was expected", "mend or uninstall it"
+
+
+def wrong_version(loaded: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the ``api_version`` that a class states, and what to do; None where it fits or is not stated."""
+    stated = getattr(loaded, "api_version", None)
+    if stated is None:
+        return None
+    if not (isinstance(stated, tuple) and len(stated) == 2 and all(isinstance(part, int) for part in stated)):
+        return f"api_version = {stated!r}", f"write a pair of whole numbers such as {API_VERSION}"
+    if stated[0] != API_VERSION[0] or stated[1] > API_VERSION[1]:
+        return (
+            f"built for API {stated[0]}.{stated[1]}; this repkit offers {API_VERSION[0]}.{API_VERSION[1]}",
+            "install a version of it that fits",
         )
+    return None
 
 
 def build_config(component_class: Any, table: Mapping[str, Any], where: str) -> Any:
@@ -63,4 +79,4 @@ def validate(config_class: type[Config], table: Mapping[str, Any], where: str) -
         ) from error
 
 
-__all__ = ["build_config", "load", "validate", "validation_lines"]
+__all__ = ["build_config", "load", "validate", "validation_lines", "wrong_kind", "wrong_version"]

@@ -15,7 +15,12 @@ from typing import Any
 
 
 def look_at(group: str, name: str, value: str) -> dict[str, Any]:
-    """Return what is wrong with an entry point, ``problem`` None when nothing is."""
+    """Return what is wrong with an entry point.
+
+    Returns:
+        ``problem``: why it is of no use, or None; ``config``: whether it has settings; ``version``: what is wrong with the API
+        version it states, and what to do, or None.
+    """
     try:
         found = EntryPoint(name, value, group).load()
         if group == "repkit.recipes":
@@ -23,19 +28,16 @@ def look_at(group: str, name: str, value: str) -> dict[str, Any]:
             return {"problem": None if path.is_file() else f"the recipe {path} does not exist"}
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         return {"problem": f"failed to import: {type(error).__name__}: {error}"}
-    if not isinstance(found, type):
-        return {"problem": f"points to a {type(found).__name__}; a class was expected"}
-    return {"problem": None, **_claims(found)}
-
-
-def _claims(found: type) -> dict[str, Any]:
     from repkit.api import Config
+    from repkit.plugins.load import wrong_kind, wrong_version
 
+    if wrong := wrong_kind(found):
+        return {"problem": wrong[0]}
     kind = getattr(found, "Config", None)
-    stated = getattr(found, "api_version", None)
     return {
+        "problem": None,
         "config": isinstance(kind, type) and issubclass(kind, Config),
-        "api_version": list(stated) if isinstance(stated, tuple) else stated,
+        "version": wrong_version(found),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from repkit.errors import UsageError
+from repkit.errors import UsageError, did_you_mean
 from repkit.evaluation.results import compute_results
 from repkit.evaluation.run_files import RunFiles, read_run_files
 from repkit.report.run_names import differing_settings, model_of, run_labels, settings_text, signature_of
@@ -28,12 +28,16 @@ class Comparison:
         legend: which protocols the letters stand for, in Markdown.
         reference: the condition that the others are compared with, where it is the same in all runs.
         several: whether any run has several corpora.
+        view: what is predicted.
+        checkpoint: of which epoch.
     """
 
     rows: Sequence[Row]
     legend: str
     reference: str | None
     several: bool
+    view: str
+    checkpoint: str
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Return header and cells as a reader sees them, in percent and points."""
@@ -61,7 +65,7 @@ class Comparison:
         ]
 
 
-def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", checkpoint: str = "selected") -> str:
+def compare_runs(run_dirs: Sequence[str | Path], *, view: str | None = None, checkpoint: str = "selected") -> str:
     """Return a Markdown table with one row per run and condition, scored again from the predictions.
 
     Every row names the run's recipe and corpora, the condition's model, the settings in which the run differs from the
@@ -70,24 +74,29 @@ def compare_runs(run_dirs: Sequence[str | Path], *, view: str = "emotion", check
 
     Args:
         run_dirs: run directories.
-        view: which view.
+        view: which view; by default the first one of the first run that all runs have, or else its first one.
         checkpoint: ``"selected"`` or ``"last"``.
 
     Raises:
-        UsageError: no run given.
+        UsageError: no run given, or a view that none of them has.
         DataError: a file of a run is missing or breaks its schema.
     """
-    found = compare(run_dirs, view=view, checkpoint=checkpoint)
-    text = table(*found.cells()) if found.rows else f"No run has predictions of {view}, {checkpoint}."
+    return markdown(compare(run_dirs, view=view, checkpoint=checkpoint))
+
+
+def markdown(found: Comparison) -> str:
+    """Return a comparison as a Markdown table with its legend."""
+    text = table(*found.cells()) if found.rows else f"No run has predictions of {found.view}, {found.checkpoint}."
     return f"{text}\n\n{found.legend}\n"
 
 
-def compare(run_dirs: Sequence[str | Path], *, view: str = "emotion", checkpoint: str = "selected") -> Comparison:
+def compare(run_dirs: Sequence[str | Path], *, view: str | None = None, checkpoint: str = "selected") -> Comparison:
     """Score several runs again from their predictions; arguments and errors as of `compare_runs`."""
     if not run_dirs:
         raise UsageError("compare: no run directory; expected at least one; name folders that train-ser has written")
-    runs = [(read_run_files(path), compute_results(path, probes=False)) for path in run_dirs]
-    all_files = [files for files, _ in runs]
+    all_files = [read_run_files(path) for path in run_dirs]
+    view = _view(view, all_files)
+    runs = [(files, compute_results(path, probes=False)) for files, path in zip(all_files, run_dirs)]
     letters: dict[str, str] = {}
     for files in all_files:
         letters.setdefault(files.protocol_id, _letter(len(letters)))
@@ -114,10 +123,24 @@ def compare(run_dirs: Sequence[str | Path], *, view: str = "emotion", checkpoint
     references = {files.reference for files in all_files} - {None}
     return Comparison(
         rows=rows,
-        legend=_legend(runs, letters) + missing,
+        legend=_legend(runs, letters, view) + missing,
         reference=str(*references) if len(references) == 1 else None,
         several=any(len(files.corpora) > 1 for files in all_files),
+        view=view,
+        checkpoint=checkpoint,
     )
+
+
+def _view(wanted: str | None, runs: Sequence[RunFiles]) -> str:
+    """Return the view to compare; by default the first one that all runs have, or else the first run's first one."""
+    known = list(dict.fromkeys(view for run in runs for view in run.views))
+    if wanted is None:
+        return next((view for view in known if all(view in run.views for run in runs)), known[0])
+    if wanted not in known:
+        raise UsageError(
+            f"--view {wanted}: no run predicts it{did_you_mean(wanted, known)}; one of {', '.join(known)} was expected"
+        )
+    return wanted
 
 
 def _rows(files: RunFiles, results: Row, head: Row, view: str, checkpoint: str) -> list[Row]:
@@ -166,7 +189,7 @@ def _difference(found: Row) -> str:
     return f"{points(found['difference'])} {span(found['low'], found['high'], signed=True)} {found['verdict']}"
 
 
-def _legend(runs: Sequence[tuple[RunFiles, Row]], letters: Mapping[str, str]) -> str:
+def _legend(runs: Sequence[tuple[RunFiles, Row]], letters: Mapping[str, str], view: str) -> str:
     first = runs[0][0].protocol["parts"]
     lines = []
     seen: set[str] = set()
@@ -184,7 +207,7 @@ def _legend(runs: Sequence[tuple[RunFiles, Row]], letters: Mapping[str, str]) ->
         else "All rows were measured under one protocol."
     )
     return (
-        f"{warning} UAR in percent: mean over folds for each seed, then mean, minimum and maximum over seeds; pooled "
+        f"{warning} UAR of {view} in percent: mean over folds for each seed, then mean, minimum and maximum over seeds; pooled "
         "over test utterances with the 95 % bootstrap interval over speakers. Differences in points of pooled UAR, "
         "paired. Runs: recipe and corpora, model, settings in which it differs from the others of its recipe, and "
         "signature, the end of its folder's name.\n\n" + "\n".join(lines)

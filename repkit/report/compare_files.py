@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repkit.errors import UsageError, did_you_mean
-from repkit.report.compare import Comparison, Row, compare, compare_runs
+from repkit.report.compare import Comparison, Row, compare, markdown
 
 COLUMNS = (
     "run", "signature", "recipe", "corpora", "model", "settings", "protocol_id", "condition", "view", "checkpoint", "complete",
@@ -41,26 +41,27 @@ def check_suffix(path: Path) -> None:
         )
 
 
-def comparison_file(run_dirs: Sequence[str | Path], path: Path) -> str:
+def comparison_file(run_dirs: Sequence[str | Path], path: Path, view: str | None = None) -> str:
     """Return what a file of this name is to hold: the comparison of runs in the format that its suffix says.
 
     Args:
         run_dirs: run directories.
         path: with suffix ``.md``, ``.csv``, ``.json`` or ``.tex``.
+        view: see `repkit.report.compare.compare_runs`.
 
     Raises:
-        UsageError: another suffix, or no run.
+        UsageError: another suffix, no run, or a view that none of them has.
         DataError: a file of a run is missing or breaks its schema.
     """
     check_suffix(path)
-    return _WRITERS[path.suffix.lower()](run_dirs)
+    return _WRITERS[path.suffix.lower()](compare(run_dirs, view=view))
 
 
-def _csv(run_dirs: Sequence[str | Path]) -> str:
+def _csv(found: Comparison) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(_record(row) for row in compare(run_dirs).rows)
+    writer.writerows(_record(row) for row in found.rows)
     return text.getvalue()
 
 
@@ -83,12 +84,11 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
-def _json(run_dirs: Sequence[str | Path]) -> str:
-    return json.dumps({"schema": 1, "rows": list(compare(run_dirs).rows)}, indent=2, ensure_ascii=False) + "\n"
+def _json(found: Comparison) -> str:
+    return json.dumps({"schema": 1, "rows": list(found.rows)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _tex(run_dirs: Sequence[str | Path]) -> str:
-    found: Comparison = compare(run_dirs)
+def _tex(found: Comparison) -> str:
     header, rows = found.cells()
     lines = [f"% {line}".rstrip() for line in found.legend.splitlines()]
     lines += [f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\hline"]
@@ -103,8 +103,8 @@ def _escaped(cell: str) -> str:
     return re.sub(r"`(.+?)`", r"\\texttt{\1}", re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text))
 
 
-_WRITERS: dict[str, Callable[[Sequence[str | Path]], str]] = {
-    ".md": compare_runs,
+_WRITERS: dict[str, Callable[[Comparison], str]] = {
+    ".md": markdown,
     ".csv": _csv,
     ".json": _json,
     ".tex": _tex,

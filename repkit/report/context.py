@@ -11,7 +11,7 @@ from repkit.evaluation.run_files import RunFiles
 
 Row = Mapping[str, Any]
 CHECKPOINT_NAMES = {"selected": "epoch selected on dev", "last": "last epoch"}
-_SELECTED_BY = {
+_CHOSEN_BY = {
     "last": "last epoch",
     "nested": "settings chosen by inner folds of the training speakers",
     "test": "settings chosen on the test folds (optimistic)",
@@ -47,10 +47,17 @@ class Page:
     def checkpoint_name(self, checkpoint: str | None = None) -> str:
         """Return what a checkpoint (by default the headline's) is, in words."""
         checkpoint = checkpoint or self.checkpoint
-        chosen_by = str(self.files.protocol["parts"].get("selection", ""))
-        if checkpoint == "selected" and chosen_by in _SELECTED_BY:
-            return _SELECTED_BY[chosen_by]
-        return CHECKPOINT_NAMES[checkpoint]
+        if checkpoint != "selected":
+            return CHECKPOINT_NAMES[checkpoint]
+        parts = self.files.protocol["parts"]
+        own = parts.get("selection_of") or {}
+        conditions: dict[str, list[str]] = {}
+        for name in self.files.conditions:
+            rule = str(own.get(name, parts.get("selection", "")))
+            conditions.setdefault(_CHOSEN_BY.get(rule, CHECKPOINT_NAMES["selected"]), []).append(name)
+        if len(conditions) > 1:
+            return "; ".join(f"{words} ({', '.join(names)})" for words, names in conditions.items())
+        return next(iter(conditions), CHECKPOINT_NAMES["selected"])
 
     @property
     def several(self) -> bool:

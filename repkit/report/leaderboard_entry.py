@@ -175,7 +175,9 @@ def _reason_against(files: RunFiles, condition: str) -> str | None:
     """Return why a condition is not ranked, None where it is."""
     recipe = _recipe_of(files, condition)
     phases = recipe.get("phases") or ()
-    chosen = [recipe.get("training", {}).get("select_by"), files.protocol["parts"].get("selection")]
+    parts = files.protocol["parts"]
+    own = (parts.get("selection_of") or {}).get(condition, parts.get("selection"))
+    chosen = [recipe.get("training", {}).get("select_by"), own]
     chosen += [phase.get("training", {}).get("select_by") for phase in phases]
     if "test" in chosen:
         return "its settings were selected on the test folds"

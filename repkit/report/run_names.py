@@ -11,14 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 from repkit.config.load import Key, flat, parse_assignment
+from repkit.config.schema import NOT_TRAINING
 from repkit.errors import UsageError
 from repkit.evaluation.run_files import RunFiles
 
 _SIGNATURE = re.compile(r".+_([0-9a-f]{8})")
-_NO_SETTING = (
-    "schema", "schema_version", "command", "name", "description", "corpora", "conditions", "reference", "baseline", "paper",
-    "paper_table",
-)  # fmt: skip
+_NO_SETTING = ("schema", "schema_version", "command", "name", *NOT_TRAINING)
 """Keys of a recipe that tables show otherwise, or that change no score."""
 _COMMANDS = ("train-ser", "probe", "compare", "reproduce")
 """Commands whose --set lays values over the recipe of a run."""

@@ -96,7 +96,7 @@ def _library() -> Any:
         import distributed
     except ImportError as error:
         raise UsageError(
-            f'executor dask: {error}; dask.distributed was expected; install it: pip install "repkit[distributed]"'
+            f'executor dask: {error}; dask.distributed was expected; install it, in a clone of repkit: pip install ".[distributed]"'
         ) from error
     return distributed
 

@@ -62,18 +62,19 @@ class RunDirectory:
     def open(cls, root: Path, recipe: str, signature: str) -> tuple[RunDirectory, bool]:
         """Return the newest unfinished run of this signature, or a new one, and whether it is resumed."""
         parent = root / recipe
-        for folder in sorted(parent.glob(f"*_{signature[:8]}"), reverse=True):
-            status = folder / "status.json"
-            if not status.exists() or read_json(status).get("state") != "done":
-                return cls(folder), True
         stamp = utc_now()
-        folder = parent / f"{stamp}_{signature[:8]}"
-        number = 2
-        while folder.exists():  # two runs within one second: never overwrite
-            folder = parent / f"{stamp}-{number}_{signature[:8]}"
+        number = 1
+        while True:
+            for folder in sorted(parent.glob(f"*_{signature[:8]}"), reverse=True):
+                status = folder / "status.json"
+                if not status.exists() or read_json(status).get("state") != "done":
+                    return cls(folder), True
+            folder = parent / f"{stamp if number == 1 else f'{stamp}-{number}'}_{signature[:8]}"
+            # there already: a run of the same second, finished, or begun by another process since we looked
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return cls(folder), False
             number += 1
-        folder.mkdir(parents=True)
-        return cls(folder), False
 
     @classmethod
     def finished(cls, root: Path, recipe: str, signature: str) -> RunDirectory | None:

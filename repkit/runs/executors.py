@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from typing import Any, Literal, Protocol
 
 from repkit.errors import RepkitError, UsageError, did_you_mean
 from repkit.runs.worker_start import enter_worker, start_workers, stop_workers
+
+_SILENCE_S = 0.5
+"""After so many seconds without news, or with news of others alone, a process that has ended is told of."""
 
 
 class JobFunction(Protocol):
@@ -176,7 +180,10 @@ def _run_here(function: JobFunction, context: Any, jobs: Sequence[Hashable], on_
     prepare_process()
     for job in jobs:
         on_event(Event("started", job, 0))
-        summary = function(context, job, lambda epoch, job=job: on_event(Event("epoch", job, 0, epoch)))
+        try:
+            summary = function(context, job, lambda epoch, job=job: on_event(Event("epoch", job, 0, epoch)))
+        except SystemExit as error:  # else the command would end here as if all were done
+            raise RuntimeError(f"job {job} has called for the end of its process: exit code {error.code}") from error
         on_event(Event("done", job, 0, summary))
 
 
@@ -200,7 +207,7 @@ def _work(
             summary = function(context, job, lambda epoch, job=job: on_epoch(job, epoch))
         except RepkitError as error:
             events.put(Event("failed", job, number, error))
-        except Exception:  # noqa: BLE001 - handed to the parent, which raises it with its traceback
+        except (Exception, SystemExit):  # noqa: BLE001 - handed to the parent, which raises it with its traceback
             events.put(Event("failed", job, number, traceback.format_exc()))
         else:
             events.put(Event("done", job, number, summary))
@@ -236,18 +243,27 @@ def _run_in_processes(
 
 def _watch(workers: list[Any], todo: Any, events: Any, n_jobs: int, on_event: Callable[[Event], None]) -> None:
     running: dict[int, Hashable] = {}
+    seen: set[int] = set()
     failed: list[Event] = []
     n_ended = 0
+    patience: float | None = None
     while n_ended < n_jobs:
+        # before the wait: what a process that has ended had to say lies in the queue by now
+        codes = [worker.exitcode for worker in workers]
+        if any(codes):  # the others may never be silent
+            patience = patience or time.monotonic() + _SILENCE_S
+            if time.monotonic() > patience:
+                _refuse_dead(codes, running, seen)
         try:
-            event = events.get(timeout=0.5)
+            event = events.get(timeout=_SILENCE_S)
         except queue.Empty:
             if failed and not running:
                 break
-            _find_dead(workers, running)
+            _refuse_dead(codes, running, seen)
             continue
         if event.kind == "started":
             running[event.worker] = event.job
+            seen.add(event.worker)
         elif event.kind in ("done", "failed"):
             running.pop(event.worker, None)
             n_ended += 1
@@ -274,12 +290,15 @@ def _drain(todo: Any, n_workers: int) -> int:
     return taken
 
 
-def _find_dead(workers: list[Any], running: dict[int, Hashable]) -> None:
-    for number, worker in enumerate(workers):
-        if worker.exitcode not in (None, 0):
-            job = running.get(number)
+def _refuse_dead(codes: Sequence[int | None], running: Mapping[int, Hashable], seen: set[int]) -> None:
+    """Raise if a process has ended without being asked to; one that has ended with 0 may only have had nothing to do."""
+    all_gone = None not in codes
+    # the one that was killed before one that has left with 0
+    for number, code in sorted(enumerate(codes), key=lambda pair: not pair[1]):
+        if code or (code == 0 and (number in running or all_gone)):
+            where = "in or before " + ("another job" if number in seen else "its first job")
             raise RepkitError(
-                f"worker process {number} died with exit code {worker.exitcode} "
-                f"{'while running ' + str(job) if job is not None else 'before its first job'}; expected it to finish; "
+                f"worker process {number} died with exit code {code} "
+                f"{f'while running {running[number]}' if number in running else where}; expected it to finish; "
                 "often the memory is exhausted: use fewer --workers; start the same command again, finished jobs are kept"
             )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from repkit.errors import UsageError
-from repkit.plugins import build_config, load
+from repkit.plugins.guards import make_frontend
 from repkit.stage_one.trim import Trimmed
 
 
@@ -25,8 +25,7 @@ def build_frontend(name: str, settings: Mapping[str, Any], trim_db: float | None
         PluginError: no distribution offers the name, or its code is broken.
         RecipeError: the settings do not fit; all of them at once.
     """
-    component = load("repkit.frontends", name)
-    made = component(build_config(component, settings, f"frontend {name}"))
+    made = make_frontend(name, settings, f"frontend {name}")
     return made if trim_db is None else Trimmed(made, trim_db)
 
 
@@ -68,3 +67,15 @@ def frames_of(waveforms: Sequence[np.ndarray], frontend: Any) -> list[np.ndarray
             raise UsageError(f"waveform of {seconds:.3f} s: too short for one frame; leave it out or record more")
         frames.append(values[0, : int(counts[0])].numpy())
     return frames
+
+
+def cut_before_s(waveform: np.ndarray, frontend: Any) -> float:
+    """Return the seconds of a mono float32 waveform (S,) at 16 kHz that a frontend cuts away before its first frame."""
+    trims = getattr(frontend, "start_s", None)
+    return 0.0 if trims is None else float(trims(torch.from_numpy(waveform)))
+
+
+def states_start_s(encoder: Any, waveform: np.ndarray) -> float | None:
+    """Return the seconds of a waveform (S,) before an encoder's first state; None where it makes no states or does not tell."""
+    tells = getattr(encoder, "start_s", None) if encoder.level == "frame" else None
+    return None if tells is None else float(tells(waveform))

@@ -31,7 +31,7 @@ from transformers.utils import ModelOutput
 from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.stage_one.folders import find_model, pick_device, weights_sha256
-from repkit.stage_one.frontends import frames_of
+from repkit.stage_one.frontends import cut_before_s, frames_of
 from repkit.stage_one.gru_decoders import Decoders
 from repkit.stage_one.naming import own_seed, untrained_mark
 from repkit.stage_one.readouts import Layers, pool, sequences, vector_size
@@ -364,6 +364,10 @@ class GruAutoencoderEncoder:
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """Return the (T, F) float32 frames of one waveform (S,), which `encode_frames` takes."""
         return frames_of(sound_waveforms([waveform]), self.model.frontend)[0]
+
+    def start_s(self, waveform: np.ndarray) -> float:
+        """Return the seconds of a waveform (S,) that are cut away before the first state."""
+        return cut_before_s(sound_waveforms([waveform])[0], self.model.frontend)
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return what `encode` returns, from frames."""

@@ -6,16 +6,17 @@ Source: own design. The encoder runs once for all objectives that read clean fra
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from repkit.api import EncoderStates, PretrainBatch, PretrainTask
-from repkit.errors import PluginError, RepkitError, UsageError
+from repkit.errors import PluginError, UsageError
 from repkit.plugins import build_config, load
+from repkit.plugins.blaming import blaming
 from repkit.plugins.discover import blame
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig
 from repkit.stage_one.readouts import vector_size
@@ -90,18 +91,9 @@ class Member(NamedTuple):
     component: str
 
 
-@contextmanager
-def blaming(component: str) -> Iterator[None]:
-    """Name the distribution whose objective fails; what a user can mend, and a full device, pass."""
-    try:
-        yield
-    except (RepkitError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{blame('repkit.pretraining', component)}: {type(error).__name__}: {error}; an objective that keeps the contract of "
-            f"repkit.api was expected; run `repkit plugins check {component}`, mend it or choose another"
-        ) from error
+def _blaming(component: str) -> AbstractContextManager[None]:
+    """Name the distribution whose objective fails; a full device is not its fault."""
+    return blaming("repkit.pretraining", component, passing=(torch.OutOfMemoryError,))
 
 
 def build_objectives(tables: Sequence[Mapping[str, Any]], task: PretrainTask) -> dict[str, Member]:
@@ -116,7 +108,7 @@ def build_objectives(tables: Sequence[Mapping[str, Any]], task: PretrainTask) ->
     for place, (name, one) in enumerate(zip(unique_names(chosen), chosen, strict=True)):
         kind = load("repkit.pretraining", one.name)
         config = build_config(kind, one.settings, f"objectives.{place}")
-        with blaming(one.name):
+        with _blaming(one.name):
             found[name] = Member(kind(config, task), one.weight, one.name)
     return found
 
@@ -168,15 +160,14 @@ class Mix(nn.Module):
         for name, objective in self.objectives.items():
             component = self._components[name]
             if hasattr(objective, "corrupt"):
-                with blaming(component):
+                with _blaming(component):
                     corrupted = objective.corrupt(batch.frames, lengths, generator)
                 states = self.states(corrupted, lengths)
             else:
                 clean = states = clean or self.states(batch.frames, lengths)
-            with blaming(component):
+            with _blaming(component):
                 found = dict(objective(batch, states, progress))
-            for loss, value in found.items():
-                losses[f"{name}.{loss}"] = _scalar(component, loss, value)
+            losses |= {f"{name}.{loss}": value for loss, value in _scalars(component, found).items()}
         return losses
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -196,7 +187,7 @@ class Mix(nn.Module):
             measure_constants(self.encoder, held)
         for name, objective in self.objectives.items():
             if hasattr(objective, "calibrate"):
-                with blaming(self._components[name]):
+                with _blaming(self._components[name]):
                     objective.calibrate(self._batches(held))
 
     def _batches(self, held: Iterable[tuple[Tensor, Tensor]]) -> Iterator[PretrainBatch]:
@@ -233,13 +224,28 @@ def check_attention_is_read(mix: Mix) -> None:
     )
 
 
-def _scalar(component: str, loss: str, value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.ndim:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise PluginError(
-            f"{blame('repkit.pretraining', component)}: the loss {loss!r} is {shape}; a tensor without axes was expected; mend it"
+def _scalars(component: str, losses: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the losses of an objective as float32, after a look at their names, their axes and what they depend on."""
+    for loss, value in losses.items():
+        if not isinstance(loss, str) or not loss or "." in loss:
+            _refuse(component, f"the name of the loss {loss!r}; a word without a dot")
+        if not isinstance(value, Tensor) or value.ndim:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            _refuse(component, f"the loss {loss!r} is {shape}; a tensor without axes")
+    values = list(losses.values())
+    # zero is what an objective may say of a batch in which it finds nothing to predict
+    if torch.is_grad_enabled() and not any(value.requires_grad or not value.any() for value in values):
+        _refuse(
+            component,
+            f"the losses {', '.join(losses) or '(none)'} depend on no parameter; a path from the states to them",
         )
-    return value.float()
+    return {loss: value.float() for loss, value in losses.items()}
+
+
+def _refuse(component: str, got: str) -> NoReturn:
+    raise PluginError(
+        f"{blame('repkit.pretraining', component)}: {got} was expected; mend it (`repkit plugins check {component}` says more)"
+    )
 
 
 def measure_constants(encoder: GruEncoder, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -36,7 +36,7 @@ def changed_settings(encoder: Any, settings: Mapping[str, Any]) -> dict[str, Any
     config = getattr(encoder, "config", None)
     for key in sorted(set(settings) - set(OPERATIONAL)):
         value = getattr(config, key, settings[key])  # as validated: 30.0 of a given 30
-        if value != type(encoder).Config.model_fields[key].get_default(call_default_factory=True):
+        if value != encoder.Config.model_fields[key].get_default(call_default_factory=True):
             found[key] = to_jsonable_python(value)
     return found
 

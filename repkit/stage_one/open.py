@@ -8,8 +8,9 @@ from typing import Any
 
 from repkit.api import Encoder
 from repkit.errors import UsageError
-from repkit.plugins import build_config, components, load
+from repkit.plugins import components, load
 from repkit.plugins.discover import KNOWN_ELSEWHERE
+from repkit.plugins.guards import make_encoder
 from repkit.stage_one.folders import COMPONENTS, component_of, model_type
 
 _BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -87,8 +88,8 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
             f"encoder {spec!r} decides {', '.join(other)} by itself; {other[0]} = {given[other[0]]!r} was given as a setting "
             "besides; leave one out"
         )
-    encoder = load("repkit.encoders", name)
-    return encoder(build_config(encoder, {**given, **fixed}, f"encoder {spec}"))
+    made: Encoder = make_encoder(name, {**given, **fixed}, f"encoder {spec}")
+    return made
 
 
 def _is_component(name: str) -> bool:

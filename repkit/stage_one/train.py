@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 
 from repkit.api import Utterance
 from repkit.errors import DataError, UsageError, did_you_mean
+from repkit.plugins import blame
 from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
 from repkit.runs.directory import append_jsonl, locked, read_json
 from repkit.runs.environment import environment
@@ -153,7 +154,9 @@ class _Run:
 
     def _provenance(self) -> dict[str, Any]:
         corpora = []
+        unknown = {u.id for u in self.heard if u.speaker is None and u.id in self.split.train}
         for store in self.stores:
+            nameless = sum(id in unknown for id in store.ids)
             n = sum(id in self.split.train for id in store.ids)
             frames = sum(int(t) for id, t in zip(store.ids, store.lengths) if id in self.split.train)
             corpora.append(
@@ -163,13 +166,13 @@ class _Run:
                     "frames_fingerprint": store.spec.fingerprint,
                     "utterances": n,
                     "hours": round(frames * self.frame_shift_s / 3600, 4),
+                    # the audit asks for it: they may be speakers of a later test part
+                    **({"utterances_of_unknown_speakers": nameless} if nameless else {}),
                 }
             )
-        unknown = sum(u.speaker is None for u in self.heard if u.id in self.split.train)
         return {
             "corpora": corpora,
             "speakers": list(self.split.train_speakers),
-            "utterances_of_unknown_speakers": unknown,
             "held_out_speakers": list(self.split.dev_speakers),
             "settings": self.config.model_dump(mode="json"),
         }
@@ -280,15 +283,21 @@ class _Run:
             draw=lambda purpose: generator(c.seed, purpose, *place),
         )  # fmt: skip
         if not math.isfinite(loss):
-            self._refuse_nan(indices)
+            self._refuse_nan(indices, sums)
         return loss, sums, int(self.train_pieces.lengths[list(indices)].sum())
 
-    def _refuse_nan(self, indices: Sequence[int]) -> None:
+    def _refuse_nan(self, indices: Sequence[int], sums: Mapping[str, float]) -> None:
         ids = sorted({self.train_pieces[int(i)].id for i in indices})
+        terms = [name for name, value in sums.items() if "." in name and not math.isfinite(value)]
+        which = f" ({', '.join(terms)})" if terms else ""
+        if self.step or not self.config.objectives:
+            remedy = "look at these utterances, use precision = 'fp32' or a smaller learning_rate in a new folder"
+        else:  # no learning rate makes the first one
+            used = ", ".join(blame("repkit.pretraining", str(one["name"])) for one in self.config.objectives)
+            remedy = f"nothing was learnt before, so that an objective is at fault: mend it, or look at these utterances; {used}"
         raise DataError(
-            f"{self.out}: the loss is not a number in epoch {self.epoch + 1}, update {self.position + 1}; a finite "
-            "loss was expected; the last good checkpoint is kept; look at these utterances, use precision = 'fp32' or "
-            "a smaller learning_rate in a new folder",
+            f"{self.out}: the loss{which} is not a number in epoch {self.epoch + 1}, update {self.position + 1}; a finite "
+            f"loss was expected; the last good checkpoint is kept; {remedy}",
             [*ids[:20], *([f"and {len(ids) - 20} more"] if len(ids) > 20 else [])],
         )
 

@@ -41,14 +41,18 @@ class Trimmed:
 
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames (B, T, F) and their counts (B,) of the trimmed waveforms."""
-        parts = [loud_part(row[:n], self._trim_db) for row, n in zip(waveforms, lengths.tolist(), strict=True)]
-        # what would be left without a frame is taken whole
-        kept = [
-            row[a:b] if self._frontend.n_frames(b - a) else row[:n]
-            for row, n, (a, b) in zip(waveforms, lengths.tolist(), parts, strict=True)
-        ]
+        kept = [row[slice(*self._part(row[:n]))] for row, n in zip(waveforms, lengths.tolist(), strict=True)]
         padded = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True)
         return self._frontend(padded, torch.tensor([len(part) for part in kept]))
+
+    def start_s(self, waveform: Tensor) -> float:
+        """Return the seconds of a waveform (S,) that are cut away before its first frame."""
+        return self._part(waveform)[0] / float(self._frontend.sample_rate)
+
+    def _part(self, waveform: Tensor) -> tuple[int, int]:
+        """Return first and last sample (excluded) that are heard; what would be left without a frame is taken whole."""
+        first, last = loud_part(waveform, self._trim_db)
+        return (first, last) if self._frontend.n_frames(last - first) else (0, len(waveform))
 
     def convention(self) -> Mapping[str, object]:
         """Return every setting that changes the numbers, as JSON values."""

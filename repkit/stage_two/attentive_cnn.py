@@ -193,7 +193,7 @@ class AttentiveCnn(nn.Module):
         return pooled if wanted is None else pooled * wanted[..., None], wanted
 
     def _states_in_time(self, batch: api.Batch) -> torch.Tensor:
-        """Project states (B, T2, D) and repeat them to the frame rate, (B, T, P); both cover the same speech."""
+        """Project states (B, T2, D) and repeat them to the frame rate, (B, T, P); both cover the same time, by `api.Batch`."""
         n_frames = batch.frames.shape[1]
         steps = torch.arange(n_frames, device=batch.frames.device)
         ratio = batch.state_lengths[:, None] / batch.lengths[:, None]

@@ -7,6 +7,7 @@ DeepSpectrum, ladder of C). The solver is scikit-learn's (libsvm, one against on
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from pydantic import Field
 
 from repkit import api
+from repkit.errors import DataError
 from repkit.stage_two.estimator import Estimator, present_classes
 
 
@@ -59,7 +61,7 @@ class Svm(Estimator):
             seed: not used; the solver draws nothing.
 
         Raises:
-            DataError: a single class.
+            DataError: a single class, or more utterances than their inner products find memory for.
         """
         from sklearn.svm import SVC
 
@@ -77,12 +79,18 @@ class Svm(Estimator):
             self.keep(view, classes=classes, support=support, weights=weights, offsets=offsets, gamma=np.float32(gamma))
 
     def _kernel(self, known: api.LabelledVectors, gamma: float) -> np.ndarray:
+        linear = self.config.kernel == "linear"
         if self._products is None or self._products[0] is not known:
+            self._products = None  # those of other utterances leave their room first
+            _check_room(len(known.values), 1 if linear else 2)
             values = known.values.double()
-            products = values @ values.T if self.config.kernel == "linear" else torch.cdist(values, values).square()
+            products = values @ values.T if linear else torch.cdist(values, values).square_()
             self._products = (known, products.numpy())
         products = self._products[1]
-        return products if self.config.kernel == "linear" else np.exp(-gamma * products)
+        if linear:
+            return products
+        kernel = -gamma * products
+        return np.exp(kernel, out=kernel)
 
     def scores(self, view: str, values: torch.Tensor) -> torch.Tensor:
         """Return the votes of each class, (B, C): of equal ones the first class is ahead by a thousandth."""
@@ -103,6 +111,26 @@ class Svm(Estimator):
         absent = [c for c in range(votes.shape[1]) if c not in classes.tolist()]
         votes[:, absent] = -1.0
         return (votes - 1e-3 * torch.arange(votes.shape[1])).float()
+
+
+def _check_room(n: int, n_matrices: int) -> None:
+    """Refuse what would end in the system stopping the process: inner products of n utterances that memory does not hold."""
+    wanted, free = 8.0 * n * n * n_matrices, free_memory()
+    if free is not None and wanted > free:
+        raise DataError(
+            f"fit: the inner products of {n} utterances take {wanted / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are "
+            "free; enough was expected; use fewer --workers, fewer utterances, or a model that needs no inner products "
+            "(--set model.name=logistic_regression)"
+        )
+
+
+def free_memory() -> float | None:
+    """Return the bytes that programs may still take, None where the system (not Linux) does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _pair_weights(machine: Any) -> np.ndarray:

@@ -168,7 +168,7 @@ def _fill_here(one: Filling, number: int, tell: Progress, watch: _Watch | None) 
                 if isinstance(item.values, BadAudioError):
                     writer.leave_out(item.id, item.values.message)
                 else:
-                    writer.add(item.id, item.values)
+                    writer.add(item.id, item.values, item.start_s)
                 n_made += 1
                 seconds += item.seconds
                 tell(number, done + n_made, seconds)

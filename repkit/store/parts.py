@@ -33,11 +33,13 @@ class Item:
         id: of the utterance.
         values: (T, dim) frames or (dim,) vector, or why it is left out.
         seconds: of speech.
+        start_s: seconds of the utterance before its first frame; None where that is not known.
     """
 
     id: str
     values: npt.ArrayLike | BadAudioError
     seconds: float = 0.0
+    start_s: float | None = None
 
 
 class Source(Protocol):
@@ -97,7 +99,7 @@ def make_shard(
             if isinstance(item.values, BadAudioError):
                 shard.left_out.append((item.id, item.values.message))
             else:
-                shard.add(item.id, convert(path, spec, item.id, item.values))
+                shard.add(item.id, convert(path, spec, item.id, item.values), item.start_s)
         if len(seen) != n_items:
             raise StoreError(
                 f"{name}: the stream gave {len(seen)} items; {n_items} were expected; the corpus has changed or its "

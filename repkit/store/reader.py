@@ -56,6 +56,7 @@ class Store:
         spec: identity of the store.
         ids: all utterance ids, in the order of the corpus.
         lengths: (n,) int64 frames per utterance, None for vectors.
+        starts: by utterance id the seconds before its first frame; None where the store does not tell them of all.
         left_out: ids without values and why.
         created_utc: when it was finished, ISO 8601.
     """
@@ -99,6 +100,10 @@ class Store:
         if self.spec.kind == "frames":
             parts = [np.diff(shard.offsets) for shard in self._shards]
             self.lengths = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        self.starts: dict[str, float] | None = None
+        if all(shard.starts is not None for shard in self._shards if shard.ids):
+            starts = [float(start) for shard in self._shards if shard.starts is not None for start in shard.starts]
+            self.starts = dict(zip(self.ids, starts, strict=True))
 
     def _index(self, number: int) -> ShardIndex:
         entry = self._manifest.shards[number]
@@ -213,10 +218,12 @@ class Store:
             ]
             if len(missing) > 20:
                 shown.append(f"and {len(missing) - 20} more")
+            skipped = any(id in self.left_out for id in missing)
+            remedy = "go on without those left out: --on-bad-audio skip" if skipped else "leave these utterances out"
             raise StoreError(
                 f"{self.path}: {len(missing)} of the utterances that {what} needs are not in the store, which holds "
                 f"{len(self.ids)} of corpus {self.spec.corpus!r}; all were expected; "
-                "make the store again from the same corpus, or leave these utterances out",
+                f"make the store again from the same corpus, or {remedy}",
                 shown,
             )
 

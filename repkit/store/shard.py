@@ -1,7 +1,8 @@
 """One HDF5 shard: written once under a temporary name, published whole, then never changed.
 
-Datasets: ``ids`` (n,) fixed-length UTF-8 bytes; ``frames`` (N, dim) with ``offsets`` (n+1,) int64, or ``vectors``
-(n, dim); ``spec`` and ``left_out`` JSON as bytes (HDF5 attributes end at 64 KiB, a list of speakers may not).
+Datasets: ``ids`` (n,) fixed-length UTF-8 bytes; ``frames`` (N, dim) with ``offsets`` (n+1,) int64 and, where whoever made
+them tells, ``starts`` (n,) float64 seconds, or ``vectors`` (n, dim); ``spec`` and ``left_out`` JSON as bytes (HDF5 attributes
+end at 64 KiB, a list of speakers may not).
 Attributes: ``schema``, ``schema_version``, ``index``, ``shard_size``, ``fingerprint``, ``n_before`` and ``n_seen`` (stream
 items before and in this shard, kept or left out), ``complete`` (set last). No times, so that equal content gives equal
 bytes, whoever wrote it.
@@ -67,6 +68,7 @@ class ShardWriter:
         self.index = index
         self._shard_size = shard_size
         self._lengths: list[int] = []
+        self._starts: list[float | None] = []
         self._pending: list[Values] = []
         self._pending_bytes = 0
         # the name of this machine too: processes of several may write to one folder, and process ids repeat
@@ -97,10 +99,11 @@ class ShardWriter:
         """Stream items of this shard, kept and left out."""
         return len(self.ids) + len(self.left_out)
 
-    def add(self, id: str, values: Values) -> None:
-        """Add the values of one utterance, (T, dim) or (dim,), already of the store's dtype."""
+    def add(self, id: str, values: Values, start_s: float | None = None) -> None:
+        """Add the values of one utterance, (T, dim) or (dim,), already of the store's dtype, and where its frames start."""
         self.ids.append(id)
         self._lengths.append(values.shape[0])
+        self._starts.append(start_s)
         self._pending.append(values)
         self._pending_bytes += values.nbytes
         if self.spec.kind == "frames" and self._pending_bytes >= _FLUSH_BYTES:
@@ -160,6 +163,8 @@ class ShardWriter:
             offsets = np.zeros(n + 1, np.int64)
             np.cumsum(self._lengths, out=offsets[1:])
             self._create("offsets", offsets)
+            if n and None not in self._starts:
+                self._create("starts", np.array(self._starts, np.float64))
         else:
             stacked = np.stack(self._pending) if n else np.zeros((0, self.spec.dim), self.spec.dtype)
             self._create("vectors", stacked, chunks=(max(1, min(VECTOR_CHUNK, n)), self.spec.dim))
@@ -221,6 +226,7 @@ class ShardIndex:
         ids: n utterance ids.
         offsets: (n+1,) int64 rows of the utterances.
         left_out: ids and reasons.
+        starts: (n,) float64 seconds of each utterance before its first frame; None where that is not told.
     """
 
     path: Path
@@ -232,6 +238,7 @@ class ShardIndex:
     ids: tuple[str, ...]
     offsets: npt.NDArray[np.int64]
     left_out: tuple[LeftOut, ...]
+    starts: npt.NDArray[np.float64] | None = None
 
 
 def open_hdf5(path: Path) -> Any:
@@ -286,12 +293,14 @@ def read_index(path: Path) -> ShardIndex:
                 ids=ids,
                 offsets=offsets,
                 left_out=tuple((str(id), str(reason)) for id, reason in json.loads(bytes(file["left_out"][()]))),
+                starts=file["starts"][()] if "starts" in file else None,
             )
             if str(file.attrs["fingerprint"]) != spec.fingerprint:
                 raise damaged(path, "its fingerprint does not match its spec")
             if (
                 values.shape != (int(offsets[-1]), spec.dim)
                 or len(offsets) != len(ids) + 1
+                or (index.starts is not None and index.starts.shape != (len(ids),))
                 or str(values.dtype) != spec.dtype
             ):
                 raise damaged(path, f"{spec.kind} of shape {values.shape} {values.dtype} for {len(ids)} ids")

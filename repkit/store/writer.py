@@ -220,12 +220,18 @@ class StoreWriter:
                 values = read_values(found)
                 for row, id in enumerate(found.ids):
                     part = values[found.offsets[row] : found.offsets[row + 1]]
-                    self._shard.add(id, part if self.spec.kind == "frames" else part[0])
+                    start_s = None if found.starts is None else float(found.starts[row])
+                    self._shard.add(id, part if self.spec.kind == "frames" else part[0], start_s)
                 self._shard.left_out.extend(found.left_out)
         return self._shard
 
-    def add(self, id: str, values: npt.ArrayLike) -> None:
+    def add(self, id: str, values: npt.ArrayLike, start_s: float | None = None) -> None:
         """Add one utterance: (T, dim) frames with T >= 1, or one (dim,) vector.
+
+        Args:
+            id: of the utterance.
+            values: its frames or vector.
+            start_s: seconds of the utterance before its first frame; None where that is not known.
 
         Raises:
             StoreError: wrong shape, not finite, too large for the dtype, an id seen before, or a full disk. The
@@ -235,7 +241,7 @@ class StoreWriter:
             return
         converted = convert(self.path, self.spec, id, values)
         try:
-            self._current().add(id, converted)
+            self._current().add(id, converted, start_s)
         except BaseException:
             self._abandon()
             raise

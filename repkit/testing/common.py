@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from repkit.api import API_VERSION
 from repkit.errors import RepkitError
+from repkit.plugins.load import wrong_version
 from repkit.testing.kit import Broken, Case, NotApplicable, check, settings_class
 
 CLASSES = (
@@ -104,17 +104,11 @@ def api_version_fits(case: Case) -> None:
 
     Prevents: a component that is refused, or not refused, at the next change of the public contract.
     """
-    stated = getattr(case.component, "api_version", None)
-    if stated is None:
+    if getattr(case.component, "api_version", None) is None:
         raise NotApplicable("no api_version is stated")
-    pair = isinstance(stated, tuple) and len(stated) == 2 and all(isinstance(part, int) for part in stated)
-    if not pair:
-        raise Broken(f"api_version = {stated!r}", f"write a pair of whole numbers, now {API_VERSION}")
-    if stated[0] != API_VERSION[0] or stated[1] > API_VERSION[1]:
-        raise Broken(
-            f"api_version = {stated}, and this repkit offers {API_VERSION}",
-            "state the version the component was written for, or install a repkit that offers it",
-        )
+    wrong = wrong_version(case.component)
+    if wrong is not None:
+        raise Broken(*wrong)
 
 
 @check(*CLASSES)
@@ -151,7 +145,13 @@ def _sources(component: Any) -> list[Path]:
 
 def _imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and full name of everything a source file imports by an absolute name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        why = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise Broken(f"{path.name}{line} cannot be read as Python: {why}", "mend the file, or leave it out") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -15,8 +13,7 @@ from unittest import mock
 import numpy as np
 
 from repkit.api import Corpus, Utterance
-from repkit.audio.emotions import EMOTIONS
-from repkit.errors import did_you_mean
+from repkit.audio.guarded import wrong_ids, wrong_kind, wrong_labels, wrong_speakers
 from repkit.testing import common  # noqa: F401 - registers the checks of every class
 from repkit.testing.kit import Broken, Case, case, check, settings_class
 
@@ -77,19 +74,14 @@ def ids_are_unique_and_begin_with_the_name(case: CorpusCase) -> None:
 
     Prevents: embeddings and predictions that are given to another utterance of the same id.
     """
-    name = case.corpus.name
     if not case.listed:
         raise Broken("no utterance", "list some, or give the kit settings under which there are any")
-    for utterance in case.listed:
-        if not isinstance(utterance, Utterance):
-            raise Broken(f"a {type(utterance).__name__}", "list repkit.api.Utterance")
-        if not utterance.id.startswith(f"{name}/") or utterance.id == f"{name}/":
-            raise Broken(f"the id {utterance.id!r}", f"begin ids with {name}/")
-        if utterance.corpus != name:
-            raise Broken(f"{utterance.id}: corpus {utterance.corpus!r}", f"set it to {name!r}")
-    twice = [i for i, n in Counter(u.id for u in case.listed).items() if n > 1]
-    if twice:
-        raise Broken(f"{twice[0]!r} {Counter(u.id for u in case.listed)[twice[0]]} times", "make ids unique")
+    _break_at_first(wrong_ids(case.corpus.name, case.listed))
+
+
+def _break_at_first(faults: Iterator[tuple[str, str]]) -> None:
+    for got, do in faults:
+        raise Broken(got, do)
 
 
 @check(GROUP)
@@ -98,11 +90,7 @@ def speakers_and_sessions_begin_with_the_name(case: CorpusCase) -> None:
 
     Prevents: speaker 01 of one corpus that is taken for speaker 01 of another, and kept out of its folds.
     """
-    for utterance in case.listed:
-        for what in ("speaker", "session"):
-            value = getattr(utterance, what)
-            if value is not None and not (value.startswith(f"{case.corpus.name}/") and value.partition("/")[2]):
-                raise Broken(f"{utterance.id}: {what} {value!r}", f"write {case.corpus.name}/{what.upper()}, or None")
+    _break_at_first(wrong_speakers(case.corpus.name, case.listed))
 
 
 @check(GROUP)
@@ -111,20 +99,7 @@ def labels_are_of_the_vocabulary(case: CorpusCase) -> None:
 
     Prevents: a misspelt emotion that becomes a class of its own, and ratings of another scale in the wrong bin.
     """
-    for u in case.listed:
-        if u.emotion is not None and u.emotion not in EMOTIONS:
-            raise Broken(
-                f"{u.id}: emotion {u.emotion!r}{did_you_mean(str(u.emotion), EMOTIONS)}",
-                "use a word of `repkit.audio.emotions` (docs/corpora.md), or None",
-            )
-        if u.gender not in (None, "female", "male"):
-            raise Broken(f"{u.id}: gender {u.gender!r}", "write female, male or None")
-        if u.language is not None and not re.fullmatch("[a-z]{2,3}", u.language):
-            raise Broken(f"{u.id}: language {u.language!r}", "write an ISO 639 code such as en, or None")
-        for what in ("arousal", "valence"):
-            value = getattr(u, what)
-            if value is not None and not 1.0 <= value <= 5.0:
-                raise Broken(f"{u.id}: {what} {value!r}", "map ratings to 1 (calm, negative) up to 5, or None")
+    _break_at_first(wrong_labels(case.listed))
 
 
 @check(GROUP)
@@ -169,10 +144,10 @@ def sound_is_mono_at_16_khz(case: CorpusCase) -> None:
     """
     for utterance in case.listed[:N_READ]:
         sound = case.corpus.read(utterance)
-        what = f"{type(sound).__name__} {getattr(sound, 'dtype', '')} {getattr(sound, 'shape', '')}"
-        if not isinstance(sound, np.ndarray) or sound.dtype != np.float32 or sound.ndim != 1 or not len(sound):
+        wrong = wrong_kind(sound) or (None if len(sound) else "no sample")
+        if wrong is not None:
             raise Broken(
-                f"{utterance.id}: {what}", "return float32 (S,): average channels, divide integers by full scale"
+                f"{utterance.id}: {wrong}", "return float32 (S,): average channels, divide integers by full scale"
             )
         if not np.isfinite(sound).all():
             raise Broken(f"{utterance.id}: values that are not finite", "raise a BadAudioError for such sound")

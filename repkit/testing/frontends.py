@@ -113,10 +113,12 @@ def the_number_of_frames_is_as_promised(case: FrontendCase) -> None:
         promised = case.frontend.n_frames(size)
         if size == 0 and promised == 0:
             continue  # nothing need come out of nothing
-        waveforms, lengths = case.waves([size, 16000])
-        counts = case.frontend(waveforms, lengths)[1]
-        if int(counts[0]) != promised or promised < 0:
-            raise Broken(f"n_frames({size}) = {promised}, and {int(counts[0])} come out", "count both by one formula")
+        for sizes in ([size, 16000], [size]):  # the engine gives one waveform at a time
+            counts = case.frontend(*case.waves(sizes))[1]
+            if int(counts[0]) != promised or promised < 0:
+                raise Broken(
+                    f"n_frames({size}) = {promised}, and {int(counts[0])} come out", "count both by one formula"
+                )
 
 
 @check(GROUP)

@@ -12,13 +12,11 @@ import importlib
 import inspect
 import random
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +24,7 @@ import numpy as np
 from repkit.api import Config
 from repkit.errors import RepkitError, RepkitWarning, UsageError, did_you_mean
 from repkit.plugins import GROUPS, build_config, find, load
+from repkit.plugins.blaming import place_in
 
 Status = Literal["passed", "failed", "not applicable", "failed as expected"]
 
@@ -129,11 +128,21 @@ def _paragraph(function: Callable[..., Any], number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a check found: `message` says why it failed or does not apply, and is empty when it passed."""
+    """What a check found.
+
+    Attributes:
+        check: the rule.
+        status: how it went.
+        message: why it failed or does not apply; empty when it passed.
+        got: of a failure, what was seen.
+        do: of a failure, what to do about it.
+    """
 
     check: Check
     status: Status
     message: str = ""
+    got: str = ""
+    do: str = ""
 
     @property
     def ok(self) -> bool:
@@ -260,26 +269,21 @@ def run_check(one: Check, subject: Case) -> Result:
     except NotApplicable as reason_:
         return Result(one, "not applicable", str(reason_))
     except Broken as broken:
-        return Result(one, "failed", _message(subject, one, broken.got, broken.do))
+        return _failed(subject, one, broken.got, broken.do)
     except RepkitError as error:
         do = "mend it, or give settings under which the component works (settings=, --set KEY=VALUE)"
         got = ": ".join([type(error).__name__, error.message, *(["; ".join(error.problems)] if error.problems else [])])
-        return Result(one, "failed", _message(subject, one, got, do))
+        return _failed(subject, one, got, do)
     except Exception as error:  # noqa: BLE001 - a component may raise anything
         do = "mend the component, or raise a repkit.api error that says what to do"
-        return Result(one, "failed", _message(subject, one, f"{type(error).__name__}{_where(error)}: {error}", do))
+        where = place_in(getattr(subject.component, "__module__", ""), error)
+        return _failed(subject, one, f"{type(error).__name__}{where}: {error}", do)
     return Result(one, "passed")
 
 
-def _message(subject: Case, one: Check, got: str, do: str) -> str:
-    return f"{subject.name}: {one.name}: {one.rule} Got: {got}. To do: {do}."
-
-
-def _where(error: BaseException) -> str:
-    """Return the last line of the component's own code that an exception went through."""
-    own = Path(__file__).parent
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(own)]
-    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+def _failed(subject: Case, one: Check, got: str, do: str) -> Result:
+    message = f"{subject.name}: {one.name}: {one.rule} Got: {got}. To do: {do}."
+    return Result(one, "failed", message, got, do)
 
 
 @contextmanager
@@ -350,9 +354,8 @@ def judged(result: Result, expected: Mapping[str, str]) -> Result:
         return result
     if result.status == "failed":
         return Result(result.check, "failed as expected", reason)
-    return Result(
-        result.check, "failed", f"{result.check.name}: was expected to fail ({reason}) and does not; drop the exception"
-    )
+    got, do = f"was expected to fail ({reason}) and does not", "drop the exception"
+    return Result(result.check, "failed", f"{result.check.name}: {got}; {do}", got, do)
 
 
 def _unknown_check(name: str, group: str) -> UsageError:

@@ -34,11 +34,11 @@ from repkit.testing.model_case import GROUP, ROLES, ModelCase, loss_of, rows_of,
 
 @check(GROUP)
 def capabilities_are_known(case: ModelCase) -> None:
-    """Capabilities are a set of names of repkit.api.MODEL_CAPABILITIES, and an instance states those of its settings.
+    """Capabilities are a frozenset of names of repkit.api.MODEL_CAPABILITIES, and an instance states those of its settings.
 
     Prevents: a misspelt capability, for want of which every condition with embeddings is refused.
     """
-    if not isinstance(case.declared, frozenset | set):
+    if not isinstance(case.declared, frozenset):
         raise Broken(
             f"{case.declared!r}, a {type(case.declared).__name__}", 'write capabilities = frozenset({"vectors"}), say'
         )

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from repkit.api import Fold, Utterance
+from repkit.evaluation.audit import fits_a_folder
 from repkit.testing import common  # noqa: F401 - registers the checks of every class
 from repkit.testing.kit import Broken, Case, NotApplicable, case, check, settings_class
 
@@ -103,7 +104,7 @@ class ProtocolCase(Case):
 
 @check(GROUP)
 def every_fold_can_be_trained_and_tested(case: ProtocolCase) -> None:
-    """There is at least one fold; each is a repkit.api.Fold of a name of its own with utterances in train and in test.
+    """There is at least one fold; each is a repkit.api.Fold of tuples, of a name of its own that a folder can have, with utterances in train and in test.
 
     Prevents: a job that has nothing to learn from or nothing to predict, and jobs that overwrite each other.
     """
@@ -115,7 +116,13 @@ def every_fold_can_be_trained_and_tested(case: ProtocolCase) -> None:
         empty = [part for part in ("train", "test") if not getattr(fold, part)]
         if empty:
             raise Broken(f"fold {fold.name!r}: {empty[0]} is empty", "leave the fold out, or raise a DataError")
-    twice = [name for name, n in Counter(fold.name for fold in case.usual).items() if n > 1 or not name]
+        if not isinstance(fold.name, str) or not fits_a_folder(fold.name):
+            raise Broken(f"a fold named {fold.name!r}", "name it by what a folder can be called: no slash, not . or ..")
+        lists = [part for part in (*PARTS, "unlabelled") if not isinstance(getattr(fold, part), tuple)]
+        if lists:
+            kind = type(getattr(fold, lists[0])).__name__
+            raise Broken(f"fold {fold.name!r}: {lists[0]} is a {kind}", "make every part a tuple of ids")
+    twice = [name for name, n in Counter(fold.name for fold in case.usual).items() if n > 1]
     if twice:
         raise Broken(f"{Counter(f.name for f in case.usual)[twice[0]]} folds named {twice[0]!r}", "number them")
 

@@ -47,6 +47,8 @@ def save_checkpoint(
 ) -> None:
     """Publish a checkpoint, then delete all but the newest `keep`.
 
+    Those of later steps are deleted too: they are of a course that the training has gone back behind.
+
     Args:
         folder: made if absent.
         step: number of the checkpoint; a newer one has a larger number.
@@ -65,10 +67,12 @@ def save_checkpoint(
         save_file(own, temporary)
         digest = _sha256(temporary)
     write_json_atomic(path.with_suffix(".json"), {"step": step, "sha256": digest, "meta": dict(meta)})
-    for old in _steps(folder)[:-keep] if keep else []:
+    steps = _steps(folder)
+    kept = [found for found in steps if found <= step][-keep:]
+    for other in set(steps) - set(kept):
         # the description goes first, so that what is left is never taken for a checkpoint
-        (folder / f"step-{old:09d}.json").unlink(missing_ok=True)
-        (folder / f"step-{old:09d}.safetensors").unlink(missing_ok=True)
+        (folder / f"step-{other:09d}.json").unlink(missing_ok=True)
+        (folder / f"step-{other:09d}.safetensors").unlink(missing_ok=True)
     described = set(_steps(folder))
     for stray in [*folder.glob("step-*.safetensors"), *folder.glob(TEMPORARY)]:
         if "tmp" in stray.name or int(stray.stem.removeprefix("step-")) not in described:

@@ -138,7 +138,7 @@ class Course:
                 some = rarest_class_items(
                     train, data.targets[view], data.corpora, derive_seed(self.seed, "subsample", view)
                 )
-            elif route is not None:
+            elif route is not None or training.table.sampler == "class_balanced":
                 some = train[data.targets[view][train] != MISSING]
             if not len(some):
                 raise DataError(
@@ -148,7 +148,7 @@ class Course:
             of = items if data.segments is None else data.segments.utterance[items]
             group = torch.zeros(len(of), dtype=torch.int64) if data.corpora is None else data.corpora[of]
             if training.table.sampler == "class_balanced":
-                group = data.targets[view][of].clamp(min=0)
+                group = data.targets[view][of]
             elif training.table.sampler == "length_sorted":
                 group = data.frames.lengths[of]
             pools.append(Pool(items, group, route, route))

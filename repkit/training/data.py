@@ -34,7 +34,7 @@ class RaggedTensor:
         self,
         indices: torch.Tensor,
         first: torch.Tensor | None = None,
-        most: int | None = None,
+        most: int | torch.Tensor | None = None,
         n_steps: int = 0,
         standardise: Standardisation | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +43,7 @@ class RaggedTensor:
         Args:
             indices: (B,) of the sequences.
             first: (B,) first step to take of each; 0 by default.
-            most: steps to take at most; all by default.
+            most: steps to take at most, of all or (B,) of each; all by default.
             n_steps: T; by default the longest of the batch.
             standardise: what to do to the values.
         """
@@ -59,7 +59,7 @@ class RaggedTensor:
         return padded, lengths.to(padded.device)
 
     def spans(
-        self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | None = None
+        self, indices: torch.Tensor, first: torch.Tensor | None = None, most: int | torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows at which the parts of `padded` start and their lengths, both (B,) int64."""
         starts, lengths = self.offsets[indices], self.lengths[indices]
@@ -146,7 +146,7 @@ class TrainingData:
         frames: log-Mel frames.
         targets: per view (n,) int64, `repkit.api.MISSING` where unlabelled.
         vectors: (n, D) or None.
-        states: frame-level states or None.
+        states: frame-level states or None; those of an utterance cover the time of its frames.
         corpora: (n,) int64, index of the corpus, or None.
         segments: the items that the utterances are cut into, or None when utterances are the items.
     """
@@ -158,6 +158,24 @@ class TrainingData:
     states: RaggedTensor | None = None
     corpora: torch.Tensor | None = None
     segments: Segments | None = None
+
+    def places_of_states(
+        self, indices: torch.Tensor, first: torch.Tensor | None, most: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first state and the number of states, both (B,), that cover those frames of some utterances.
+
+        Args:
+            indices: (B,) utterances, which have states of the same time as their frames.
+            first: (B,) first frame of each, None for the first of all.
+            most: frames of each at most.
+        """
+        n_frames, n_states = self.frames.lengths[indices], self.states.lengths[indices]
+        begin = torch.zeros_like(n_frames) if first is None else first
+        end = begin + self.frames.spans(indices, first, most)[1]
+        # rounded to the nearest state; all frames have all states
+        begin, end = ((2 * frame * n_states + n_frames) // (2 * n_frames) for frame in (begin, end))
+        begin = begin.minimum(n_states - 1)
+        return begin, (end - begin).clamp(min=1)
 
     def to(self, device: torch.device) -> TrainingData:
         """Return the data with frames, vectors and states on a device; what decides about batches stays here."""
@@ -227,7 +245,8 @@ class FoldData:
         vectors = self.vectors_of(indices)
         states = state_lengths = None
         if data.states is not None:
-            states, state_lengths = data.states.padded(indices, standardise=self.standardise_states)
+            begin, count = data.places_of_states(indices, first, most)
+            states, state_lengths = data.states.padded(indices, begin, count, standardise=self.standardise_states)
         return Batch(
             ids=[data.ids[i] for i in indices.tolist()],
             frames=frames,

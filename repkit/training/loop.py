@@ -194,7 +194,9 @@ class _OneModel:
 
 def _not_finite(epoch: int, number: int, losses: Mapping[str, torch.Tensor], batch: Batch) -> NotFiniteError:
     terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+    remedy = "lower training.learning_rate or set training.gradient_clip_norm"
+    if (epoch, number) == (1, 0):  # no learning rate makes the first one
+        remedy = "nothing was learnt before, so that the objective whose loss it is, or the model, is at fault: mend it"
     return NotFiniteError(
-        f"epoch {epoch}, batch {number}: the loss is not finite ({terms}); utterances {', '.join(batch.ids[:5])} ...; "
-        "lower training.learning_rate or set training.gradient_clip_norm"
+        f"epoch {epoch}, batch {number}: the loss is not finite ({terms}); utterances {', '.join(batch.ids[:5])} ...; {remedy}"
     )

@@ -39,7 +39,7 @@ def _rounds(phase: PhaseTable, corpora: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def class_weights(kind: str, target: torch.Tensor, train: torch.Tensor, corpora: torch.Tensor | None) -> torch.Tensor:
-    """Return weights (n,) of N / (C N_c) for utterances of class c: mean 1 on the labelled part of train.
+    """Return weights (n,) of N / (C N_c) for utterances of class c: mean 1 on the labelled part of train; 1 without a class.
 
     Args:
         kind: ``balanced`` (over all of train), ``balanced_per_corpus`` (within each corpus), or ``balanced_all`` (over all
@@ -53,11 +53,11 @@ def class_weights(kind: str, target: torch.Tensor, train: torch.Tensor, corpora:
     train = train[target[train] != MISSING]
     weights = torch.ones(len(target))
     for one in group[train].unique():
-        here = group == one
+        here = (group == one) & (target != MISSING)
         counts = torch.bincount(target[train[here[train]]], minlength=int(target.max()) + 1)
         n_classes = int((counts > 0).sum())
         each = counts.sum() / (n_classes * counts.clamp(min=1).float())
-        weights[here] = each[target[here].clamp(min=0)]
+        weights[here] = each[target[here]]
     return weights
 
 
@@ -226,6 +226,7 @@ def _trainings(
 def _weighted(data: FoldData, table: TrainingTable, phase: PhaseTable, train: torch.Tensor) -> FoldData:
     if table.class_weights == "none":
         return replace(data, weights=None)
+    # one weight an utterance, for the losses of all views: the first view is what the model is chosen by
     view = (phase.views or tuple(data.data.targets))[0]
     return replace(data, weights=class_weights(table.class_weights, data.data.targets[view], train, data.data.corpora))
 

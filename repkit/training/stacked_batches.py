@@ -67,6 +67,7 @@ class StackedFolds:
         indices = torch.zeros(shape, dtype=torch.int64)
         present = torch.zeros(shape, dtype=torch.bool)
         starts, lengths = torch.zeros(shape, dtype=torch.int64), torch.ones(shape, dtype=torch.int64)
+        state_starts, state_lengths = torch.zeros_like(starts), torch.ones_like(lengths)
         targets = {view: torch.full(shape, MISSING) for view in self.data.targets}
         weighted = self.folds[0].weights is not None
         weights = torch.zeros(shape) if weighted else None
@@ -78,7 +79,11 @@ class StackedFolds:
             first, most = _first_frames(fold, some, crop, None if draws is None else draws[job])
             begins, counts = self.data.frames.spans(items, first, most)
             present[:, job] = here
-            for whole, part in ((indices, items), (starts, begins), (lengths, counts)):
+            laid = [(indices, items), (starts, begins), (lengths, counts)]
+            if self.data.states is not None:
+                begins, counts = self.data.states.spans(items, *self.data.places_of_states(items, first, most))
+                laid += [(state_starts, begins), (state_lengths, counts)]
+            for whole, part in laid:
                 whole[:, job][here] = part
             for view, shown in fold.targets_of(items, views).items():
                 targets[view][:, job][here] = shown
@@ -88,8 +93,7 @@ class StackedFolds:
         on = {"device": self.device, "non_blocking": True}
         states = None
         if self.data.states is not None:
-            begins, counts = (part.view(shape) for part in self.data.states.spans(indices.flatten()))
-            states = (begins.to(**on), counts.to(**on), counts.amax(dim=(1, 2)).tolist())
+            states = (state_starts.to(**on), state_lengths.to(**on), state_lengths.amax(dim=(1, 2)).tolist())
         return Plan(
             indices.to(**on),
             present.to(**on),

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from repkit.api import Corpus, Encoder
-from repkit.errors import UsageError
-from repkit.features.extract import bad_audio_error, decoded, listing, one_pass, one_thread
+from repkit.errors import PluginError, UsageError
+from repkit.features.extract import bad_audio_error, decoded, listing, look_through, one_pass, one_thread
 from repkit.features.pipeline import AHEAD_BYTES, ahead
 from repkit.runs.executors import Executor
+from repkit.stage_one.frontends import states_start_s
 from repkit.stage_one.naming import changed_settings, name_with
 from repkit.stage_one.open import open_encoder
 from repkit.store import SHARD_SIZE, Item, Store, StoreSpec, StoreWriter, open_store
@@ -117,10 +118,14 @@ def embed(
             progress=None if progress is None else lambda at, n, _: progress(corpora[at].name, n, totals[at]),
             notice=None if notice is None else lambda text: notice(f"embeddings: {text}"),
         )
-        for corpus, writer in zip(corpora, writers, strict=True):
+
+        def finish(made: tuple[Corpus, StoreWriter]) -> None:
+            corpus, writer = made
             if writer.left_out and on_bad_audio == "stop":
                 raise bad_audio_error(corpus.name, list(writer.left_out.items()), writer.path)
             writer.finish()
+
+        look_through(finish, zip(corpora, writers, strict=True))
     for corpus, writer in zip(corpora, writers, strict=True):
         stores[corpus.name] = open_store(writer.path, writer.spec)
     return stores
@@ -241,8 +246,14 @@ class EmbeddingsSource:
         encode: Any = encoder.encode_frames if stages else encoder.encode  # type: ignore[attr-defined]
         with closing(self._prepared(start, stop, encoder if stages else None)) as stream:
             for block in windows(stream, start, self.window, self.shard_size):
+                given = [item.values for item in block if isinstance(item.values, np.ndarray)]
                 with _autocast(self.precision):
-                    results = iter(encode([item.values for item in block if isinstance(item.values, np.ndarray)]))
+                    found = list(encode(given))
+                if len(found) != len(given):
+                    raise PluginError(
+                        f"encoder {encoder.name}: {len(found)} embeddings for {len(given)} sounds; one each was expected; mend it"
+                    )
+                results = iter(found)
                 for item in block:
                     yield replace(item, values=next(results)) if isinstance(item.values, np.ndarray) else item
 
@@ -267,7 +278,11 @@ class EmbeddingsSource:
     def _sounds(self, start: int, stop: int | None) -> Generator[Item]:
         with closing(decoded(self.corpus, start, stop, self.max_duration_s)) as stream:
             for utterance, sound in stream:
-                yield Item(utterance.id, sound, len(sound) / SAMPLE_RATE if isinstance(sound, np.ndarray) else 0.0)
+                if isinstance(sound, np.ndarray):
+                    start_s = states_start_s(self.encoder.get(), sound)
+                    yield Item(utterance.id, sound, len(sound) / SAMPLE_RATE, start_s)
+                else:
+                    yield Item(utterance.id, sound)
 
 
 def _size(item: Item) -> int:

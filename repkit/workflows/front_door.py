@@ -76,10 +76,12 @@ def make_folds(
     """
     from repkit.evaluation.audit import audit_folds
     from repkit.plugins import build_config, load
+    from repkit.plugins.blaming import blaming
 
     rule = load("repkit.protocols", protocol)
     config = build_config(rule, settings, f"protocol {protocol}")
-    folds: list[Fold] = list(rule(config).folds(utterances))
+    with blaming("repkit.protocols", protocol):
+        folds: list[Fold] = list(rule(config).folds(utterances))
     audit_folds(folds, utterances, allow_dev_overlap=getattr(config, "dev", "") == "utterances")
     return folds
 

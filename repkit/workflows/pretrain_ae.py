@@ -11,7 +11,7 @@ import torch
 
 from repkit.api import Corpus
 from repkit.errors import UsageError
-from repkit.features.extract import cached_frames, frames_spec
+from repkit.features.extract import cached_frames, frames_spec, look_through
 from repkit.runs.executors import Executor
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.identity import finished_results, run_identity
@@ -57,7 +57,7 @@ def pretrain_ae(
     Raises:
         UsageError: no corpus, one twice, objectives that do not fit the encoder or the frames, or a folder with a run of
             other settings.
-        DataError: bad audio, fewer hours of speech than asked for, or a loss that is not a number.
+        DataError: bad audio, that of all corpora at once, fewer hours of speech than asked for, or a loss that is not a number.
     """
     from accelerate import PartialState
 
@@ -79,9 +79,9 @@ def pretrain_ae(
     # one process makes the frames, however long it takes; the others then find them
     with PartialState(cpu=config.on_cpu(), timeout=timedelta(days=7)).main_process_first():
         making = {"workers": workers, "executor": executor, "notice": notice}
-        stores = [
-            cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut, **making)
-            for corpus in corpora
-        ]
+        stores = look_through(
+            lambda corpus: cached_frames(corpus, frontend, cache=cache, on_bad_audio=on_bad_audio, **cut, **making),
+            corpora,
+        )
     utterances = [u for corpus in corpora for u in corpus.utterances()]
     return pretrain(stores, utterances, out, config, progress, on_epoch)

@@ -72,6 +72,8 @@ def run(page: harness.Page, options: harness.Options) -> None:
     # no round to warm up: the files are in the page cache, and each round starts anew by design
     seconds = harness.interleave({name: pool(name) for name in ("spawn", "first", "later")}, options.rounds, warm_up=0)
     page.compare("pool of a command", {name: (seconds, "spawn", name) for name in ("first", "later")}, unit="s")
+    first, later = (harness.ratio(seconds["spawn"], seconds[name]) for name in ("first", "later"))
+    page.headline(f"two new processes start {later} times as fast as by spawn, those of a command's first pool {first}")
     used = {name: cpu_seconds(pool(name)) for name in ("first", "later", "spawn")}
     page.text("CPU seconds of all processes started, once: " + ", ".join(f"{n} {s:.1f}" for n, s in used.items()) + ".")
 

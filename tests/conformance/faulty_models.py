@@ -50,6 +50,11 @@ class Misspelt(Pooled):
 
 
 @fault(GROUP, "capabilities_are_known")
+class Changeable(Pooled):
+    capabilities = set(Pooled.capabilities)
+
+
+@fault(GROUP, "capabilities_are_known")
 class OfTwoMinds(Pooled):
     def __init__(self, config, task):
         super().__init__(config, task)

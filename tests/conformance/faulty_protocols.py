@@ -28,6 +28,19 @@ class Namesakes(SpeakerFolds):
     stratified = True  # folds of one name cannot be compared
 
 
+@fault(GROUP, "every_fold_can_be_trained_and_tested")
+class Nested(SpeakerFolds):
+    def fold(self, name, parts, utterances):
+        return super().fold(f"part/{name}", parts, utterances)
+
+
+@fault(GROUP, "every_fold_can_be_trained_and_tested")
+class Listed(SpeakerFolds):
+    def fold(self, *given):
+        fold = super().fold(*given)
+        return replace(fold, dev=list(fold.dev))
+
+
 @fault(GROUP, "ids_are_known_and_stand_once")
 class Repeating(SpeakerFolds):
     def fold(self, *given):

@@ -152,6 +152,14 @@ class OneMore(Levels):
         return n_samples // self._shift + 1
 
 
+@fault(FRONTENDS, "the_number_of_frames_is_as_promised")
+class AtLeastABlock(Levels):
+    def __call__(self, waveforms, lengths):
+        if waveforms.shape[1] < self._shift:
+            raise RuntimeError("nothing to transform")
+        return super().__call__(waveforms, lengths)
+
+
 @fault(FRONTENDS, "padding_changes_no_frame")
 class Centred(Levels):
     def __call__(self, waveforms, lengths):

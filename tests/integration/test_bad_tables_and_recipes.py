@@ -72,7 +72,7 @@ def test_wrong_recipes_tell_all_problems_at_once(here, stage_one):
         (
             ["train-ser", "--recipe", "tiny.toml", "--corpus", "synthetic_a", "--set", 'objectives=[{name="dann"}]'],
             3,
-            "no component named 'dann' in repkit.objectives; it comes with repkit-dann (pip install repkit-dann)",
+            "no component named 'dann' in repkit.objectives; it comes with repkit-dann (in a clone of repkit: pip install ./plugins/repkit-dann)",
         ),
         (
             ["train-ser", "--recipe", "neuman2019", "--corpus", "synthetic_a"],

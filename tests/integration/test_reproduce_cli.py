@@ -17,7 +17,7 @@ import repkit.workflows.train_ser.run
 from repkit.errors import UsageError
 from repkit.evaluation.results import compute_results
 from repkit.plugins import components
-from repkit.runs.directory import read_json
+from repkit.runs.directory import locked, read_json
 
 PAPER = """
 name = "toy"
@@ -202,8 +202,8 @@ def test_a_chosen_cell_with_other_settings_says_so_and_keeps_the_others(place, v
     ok("reproduce", "toy.toml", *given(voices), "--only", "cnn/one", *options)
     first = cells()
     ours = first["alone", "CNN", "one"]
-    assert (list(ours["ours"]["seeds"]), ours["differs"]) == (["0"], ["changed: training.epochs=1"])
-    assert any(note == "1 seed, the paper 2" for note in ours["notes"])
+    differs = ["changed: training.epochs=1", "1 seed, the paper 2"]
+    assert (list(ours["ours"]["seeds"]), ours["differs"]) == (["0"], differs)
     assert "--set training.epochs=1 --set 'seeds=[0]'" in ours["run"]["command"]
     assert first["alone", "CNN", "two"]["state"] == "not chosen"
     done = ok("reproduce", "toy.toml", *given(voices, "two"), "--table", "alone", "--seeds", 1, "--workers", 1)
@@ -259,7 +259,7 @@ def test_a_cell_that_fails_does_not_lose_the_others(place, voices, tmp_path, mon
     for _ in range(2):
         ok("reproduce", "toy.toml", *given({"two": broken}), *skip)
         skipped = cells()["alone", "CNN", "two"]
-        assert skipped["differs"] == ["15 clips, the paper 17"]
+        assert skipped["differs"] == ["15 clips, the paper 17", "1 seed, the paper 2"]
         assert skipped["run"]["command"].endswith("--on-bad-audio skip")
     assert len([run for run in runs() if skipped["run"]["protocol_id"] in Path(run, "protocol.json").read_text()]) == 1
     # with sound files, one condition of a run fails and the other is measured
@@ -275,7 +275,23 @@ def test_a_cell_that_fails_does_not_lose_the_others(place, voices, tmp_path, mon
     assert "## Failed" in Path("reproduce/toy/table.md").read_text()
     monkeypatch.setattr(repkit.workflows.train_ser.run, "run_job", real)
     ok("reproduce", "toy.toml", *given(voices), "--only", "wide", *options)
-    assert {cell["state"] for key, cell in cells().items() if key[0] == "across"} == {"measured"}
+    measured = cells()["across", "Wide", "two"]
+    assert (measured["state"], cells()["across", "Plain", "two"]["state"]) == ("measured", "measured")
+    # with other settings it fails again: number and run of before are kept, and why is said
+    monkeypatch.setattr(repkit.workflows.train_ser.run, "run_job", breaks)
+    for _ in range(2):
+        done = cli("reproduce", "toy.toml", *given(voices), "--only", "wide", *options, "--set", "training.epochs=1")
+        assert done.code == 1
+        assert "the number of an earlier run is kept" in done.out
+        kept = cells()["across", "Wide", "two"]
+        assert [kept[key] for key in ("state", "ours", "run")] == [measured[k] for k in ("state", "ours", "run")]
+        again = "of an earlier run; run again, it failed: ValueError: no such thing"
+        assert kept["notes"] == [*measured["notes"], again]
+        assert again in Path("reproduce/toy/table.md").read_text()
+    with locked(Path("reproduce/toy")):  # as another process at work would
+        refused = cli("reproduce", "toy.toml", "--page-only")
+    assert refused.code == 2
+    assert "another process is at work here" in refused.err
 
 
 def test_killed_between_cells_it_goes_on(place, voices):
@@ -325,7 +341,7 @@ def test_vectors_of_stage_one_are_made_on_the_way(place, voices):
     assert (cell["state"], cell["how"]["condition"]) == ("measured", "C")
     assert cell["differs"][0].startswith("changed in stage one: training.hidden_size=8")
     assert cell["run"]["path"] == found["alone", "CNN", "one"]["run"]["path"]
-    assert found["alone", "CNN", "one"]["differs"] == []
+    assert found["alone", "CNN", "one"]["differs"] == ["1 seed, the paper 2"]
     assert "--embeddings C=embeddings/demo_autoencoder-one-" in cell["run"]["command"]
     described = json.loads((Path(cell["run"]["path"]) / "data.json").read_text())["conditions"]
     assert (described["C"]["dim"], described["BL"]["dim"]) == (32, 0)

@@ -166,6 +166,9 @@ def test_what_would_be_done_is_listed(here):
     assert "random frames" in only
     assert "6 cells, 2 to train" in only
     assert not Path("fresh").exists()
+    other = ok("scale", *words, "--out", folder / "whole", "--dry-run", "--set", "readout=last").out
+    assert [line.split()[3:5] for line in other.splitlines()[1:5]] == [["to", "encode"]] * 4
+    assert "6 cells, 0 to train, 4 to encode; expected 0.00 h" in other
 
 
 def test_the_page_again_and_wrong_words(here):

@@ -120,8 +120,10 @@ def test_bad_audio_stops_with_a_list_or_is_left_out(trained, tmp_path):
     assert len(store) == len(faulty.utterances()) - 2
     assert len(store.left_out) == 2
 
-    with pytest.raises(DataError, match="2 utterances"):
-        pretrain_ae([faulty], tmp_path / "ae", config(), cache=tmp_path / "cache", progress="none")
+    worse = Faulty(corpus("worse").config)
+    with pytest.raises(DataError, match="corpus 'bad': 2 utterances.*corpus 'worse': 2 utterances") as caught:
+        pretrain_ae([faulty, worse], tmp_path / "ae", config(), cache=tmp_path / "cache", progress="none")
+    assert len(caught.value.problems) == 4
     assert not (tmp_path / "ae" / "checkpoints").exists()  # before the training starts
     results = pretrain_ae(
         [faulty], tmp_path / "ae", config(), cache=tmp_path / "cache", on_bad_audio="skip", progress="none"

@@ -241,5 +241,7 @@ def test_without_a_connection_it_is_said_what_to_do(monkeypatch):
 
 def test_without_the_packages_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PluginError, match=r"timm, librosa, matplotlib not installed; pip install 'repkit-baselines\["):
+    with pytest.raises(
+        PluginError, match=r"not installed; in a clone of repkit: pip install '\./plugins/repkit-baselines\[d"
+    ):
         make()

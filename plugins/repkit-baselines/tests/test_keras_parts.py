@@ -10,7 +10,6 @@ from repkit_baselines.keras_parts import (
     AttentionPooling,
     KerasBatchNorm,
     KerasLstm,
-    SameConv1d,
     SameConv2d,
     he_normal_,
     init_layers_,
@@ -40,27 +39,6 @@ from torch import nn
 )
 def test_same_padding_by_hand(n_steps, width, stride, expected):
     assert same_padding(n_steps, width, stride) == expected
-
-
-def convolution(stride, *weights):
-    layer = SameConv1d(1, 1, len(weights), stride, bias=False)
-    layer.weight.data = torch.tensor([[weights]], dtype=torch.float32)
-    return layer
-
-
-@pytest.mark.parametrize(
-    ("n", "stride", "weights", "expected"),
-    [
-        (5, 1, (1, 10), [21, 32, 43, 54, 5]),
-        (5, 2, (100, 10, 1), [12, 234, 450]),
-        (6, 2, (100, 10, 1), [123, 345, 560]),  # all of it on the right
-        (6, 3, (1000, 100, 10, 1), [1234, 4560]),
-        (7, 3, (1000, 100, 10, 1), [123, 3456, 6700]),  # 6 + 4 - 7 = 3 zeros, one on the left
-    ],
-)
-def test_convolution_over_time_by_hand(n, stride, weights, expected):
-    signal = torch.arange(1.0, n + 1)[None, None]
-    assert convolution(stride, *weights)(signal).flatten().tolist() == expected
 
 
 def test_convolution_over_an_image_and_pool_by_hand():
@@ -193,9 +171,8 @@ def test_attention_by_hand():
     pooling = AttentionPooling(2)
     pooling.weight.data = torch.tensor([[np.log(3.0)], [0.0]], dtype=torch.float32)
     states = torch.tensor([[[1.0, 0.0], [0.0, 4.0], [2.0, 9.0]]])
-    # weights 3, 1, 9 of 13; without the last 3, 1 of 4
+    # weights 3, 1, 9 of 13
     torch.testing.assert_close(pooling(states), torch.tensor([[21 / 13, 85 / 13]]))
-    torch.testing.assert_close(pooling(states, torch.tensor([[True, True, False]])), torch.tensor([[0.75, 1.0]]))
     assert [tuple(p.shape) for p in pooling.parameters()] == [(2, 1)]
 
 

@@ -287,5 +287,7 @@ def test_provenance_names_version_and_licence(encoder):
 
 def test_without_the_package_the_extra_and_the_licence_are_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PluginError, match=r"pip install 'repkit-baselines\[opensmile\]' \(audEERING Research License"):
+    with pytest.raises(
+        PluginError, match=r"pip install '\./plugins/repkit-baselines\[opensmile\]' \(audEERING Research License"
+    ):
         make(**IS09)

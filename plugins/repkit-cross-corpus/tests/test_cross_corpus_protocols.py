@@ -150,6 +150,7 @@ def test_pairs_are_a_matrix():
         (pairs(corpora=("savee",), hold_out=("savee",)), [*TESS, *SAVEE], "savee both in corpora and in hold_out"),
         (pairs(corpora=("save",)), [*TESS, *SAVEE], r"protocol.corpora: 'save'.*'savee'"),
         (pairs(hold_out=("tess", "savee")), [*TESS, *SAVEE], "every corpus is held out"),
+        (pairs(), [*corpus("a b", numbered(3)), *corpus("a_b", numbered(3))], "'a b' and 'a_b' both give the fold train_a_b"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_split_is_refused(protocol, utterances, message):

@@ -91,6 +91,16 @@ def test_the_papers_settings(name):
     assert loaded.model.settings == {"preset": "gao2022"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_conditions_have_the_same_labelled_items_per_update(name):
+    loaded = recipe(name)
+    labelled = {
+        one.training.batch_size * (1 - one.training.unlabelled_share * (one.target_audio == "test"))
+        for one in map(loaded.of_condition, loaded.conditions)
+    }
+    assert labelled == {32 if name == "dann_attentive" else 128}
+
+
 def test_protocols():
     assert recipe("dann").protocol.name == "leave_one_corpus_out"
     assert recipe("gao2022").protocol.name == "gao2022_multi"
@@ -101,9 +111,9 @@ def test_protocols():
 
 def test_views_and_source_only_variants_can_be_set():
     assert recipe("dann", 'labels.views=["valence"]').labels.views == ("valence",)
-    changed = recipe("dann", 'conditions.1.set.target_audio="none"')
-    assert changed.of_condition(changed.conditions[1]).target_audio == "none"
-    assert len(changed.of_condition(changed.conditions[1]).objectives) == 2
+    given = ('conditions.1.set.target_audio="none"', "conditions.1.set.training.batch_size=128")
+    source = recipe("dann", *given).of_condition(recipe("dann", *given).conditions[1])
+    assert (source.target_audio, source.training.batch_size, len(source.objectives)) == ("none", 128, 2)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from repkit.workflows.compare.scores import Predictions, measure
 from repkit.workflows.compare.stores import Entry
 from repkit.workflows.reproduce.runs import plan_unit, train_unit
 from repkit.workflows.state_file import read_state, rebuild_page
+from repkit.workflows.train_ser.conditions import check_names
 from repkit.workflows.train_ser.plan import SerPlan
 from repkit.workflows.train_ser.where import Where
 
@@ -174,7 +175,7 @@ def plan_units(request: Request) -> list[CompareUnit]:
     """Return the runs in their order: corpora fastest, then normalisations, the probe before stage two.
 
     Raises:
-        UsageError: nothing to compare, or a normalisation that there is not.
+        UsageError: nothing to compare, a normalisation that there is not, or settings of stage two without its recipe.
         RecipeError: a recipe does not validate.
     """
     if not request.entries:
@@ -184,6 +185,16 @@ def plan_units(request: Request) -> list[CompareUnit]:
         raise UsageError(
             f"--normalisation: got {', '.join(request.normalisations) or 'none'}; {', '.join(NORMALISATIONS)} were expected, "
             "each at most once; the gate needs train and per_speaker"
+        )
+    if request.recipe is None and request.assignments:
+        raise UsageError(
+            f"--set {request.assignments[0]}: is for the recipe of stage two, and no --recipe is given; one was expected; "
+            "for the probe use --probe-set"
+        )
+    if request.recipe is None and request.seeds is not None:
+        raise UsageError(
+            f"--seeds {request.seeds}: is for the recipe of stage two, and no --recipe is given; one was expected; the probe "
+            "draws nothing: leave --seeds out"
         )
     if request.recipe == PROBE:
         raise UsageError("--recipe probe: the probe is run anyway; a recipe of stage two was expected; leave it out")
@@ -203,9 +214,7 @@ def head_recipe(request: Request, head: str, normalisation: str) -> SerRecipe:
     """
     overrides: dict[str, Any] = {"vector": {"standardise": True, "by": normalisation}}
     if head == PROBE:
-        assignments = request.probe_assignments
-        if request.protocol is not None:
-            overrides["protocol"] = {"name": request.protocol, "dev": "none"}
+        assignments = probe_settings(request)
     else:
         assignments = request.assignments
         overrides["normalisation"] = {"mode": "global_train" if normalisation == "train" else normalisation}
@@ -221,13 +230,25 @@ def head_recipe(request: Request, head: str, normalisation: str) -> SerRecipe:
     return recipe.model_copy(update={"conditions": conditions, "reference": reference})
 
 
+def probe_settings(request: Request) -> tuple[str, ...]:
+    """Return what is laid over the recipe of the probe, ``--protocol`` first so that its settings can be given."""
+    protocol = () if request.protocol is None else (f"protocol.name={request.protocol}", "protocol.dev=none")
+    return (*protocol, *request.probe_assignments)
+
+
 def condition_folders(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
-    """Return the folders of every condition by name: each store, and each joined with the functionals."""
+    """Return the folders of every condition by name: each store, and each joined with the functionals.
+
+    Raises:
+        UsageError: a store is called like one that is joined here.
+    """
     functionals = next((one for one in entries if one.role == "functionals"), None)
     found = {one.name: (one.folder,) for one in entries}
     if functionals is not None:
         others = [one for one in entries if one is not functionals]
-        found |= {joined_name(functionals, one): (functionals.folder, one.folder) for one in others}
+        joined = {joined_name(functionals, one): (functionals.folder, one.folder) for one in others}
+        check_names([*found, *joined], "compare", "stores")
+        found |= joined
     return found
 
 
@@ -311,13 +332,11 @@ def command_of(unit: CompareUnit, request: Request) -> str:
     words = ["repkit", "train-ser", "--recipe", unit.recipe]
     words += request.corpus_words(unit.corpora)
     words += [w for c in recipe.conditions for w in ("--embeddings", f"{c.name}={'+'.join(c.folders)}")]
-    settings = list(request.probe_assignments if unit.recipe == PROBE else request.assignments)
+    settings = list(probe_settings(request) if unit.recipe == PROBE else request.assignments)
     settings += ["vector.standardise=true", f"vector.by={unit.normalisation}"]
     if unit.recipe != PROBE:
         settings.append(f"normalisation.mode={recipe.normalisation.mode}")
         settings += [f"seeds={list(recipe.seeds)}"] if request.seeds is not None else []
-    elif request.protocol is not None:
-        settings += [f'protocol={{name = "{request.protocol}", dev = "none"}}']
     words += [w for text in settings for w in ("--set", text)]
     return shlex.join([*words, *request.audio_words()])
 

@@ -12,7 +12,7 @@ from repkit.config.schema import Condition
 from repkit.errors import UsageError, did_you_mean
 from repkit.runs.directory import canonical_hash
 from repkit.store import open_store
-from repkit.workflows.train_ser.conditions import find_store
+from repkit.workflows.train_ser.conditions import check_names, find_store
 
 Role = Literal["trained", "untrained", "functionals", "other"]
 ROLES: tuple[Role, ...] = ("functionals", "untrained", "trained", "other")
@@ -114,9 +114,7 @@ def read_entries(
         DataError: a store is missing.
     """
     names = [condition.name for condition in conditions]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"compare: two stores are called {twice[0]}; each needs a name of its own; write NAME=DIR")
+    check_names(names, "compare", "stores")
     wanted: dict[str, Role] = {}
     for option, some, role in (
         ("--trained", trained, "trained"),

@@ -20,13 +20,14 @@ import torch
 from repkit.api import MISSING, Encoder
 from repkit.errors import DataError, RepkitWarning, UsageError, did_you_mean
 from repkit.features.normalise import TRANSDUCTIVE
+from repkit.plugins.blaming import blaming
 from repkit.training.data import FoldData, RaggedTensor, Segments, TrainingData
 from repkit.training.loop import predict as apply_model
 from repkit.workflows.predict.encoders import open_parts
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
 from repkit.workflows.predict.sounds import Prepared, collect, normalise, prepare
-from repkit.workflows.train_ser.models import blaming
-from repkit.workflows.train_ser.saved import frontend_table, load_statistics
+from repkit.workflows.train_ser.saved import MODEL, frontend_table, load_statistics
+from repkit.workflows.train_ser.states import BY_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ def apply_run(
     chosen = choose_jobs(Path(run), choice.condition, choice.seeds, choice.folds)
     first = chosen.jobs[0].description
     _check_groups(first, choice.same_speaker, choice.same_corpus)
+    _check_states(chosen.jobs[0])
     corpus, jobs, corpus_notes = _of_corpus(chosen, choice.as_corpus)
     where = _device(choice.device)
     frontend = _frontend(chosen.jobs[0])
@@ -206,6 +208,16 @@ def _check_groups(description: Mapping[str, Any], same_speaker: bool, same_corpu
                 f"{one}, which one recording does not tell; several sounds of one {one}{more} were expected; give them "
                 f"together with --same-{one}, or train a run with --set {other}"
             )
+
+
+def _check_states(job: SavedJob) -> None:
+    """Refuse models that have learned from states laid beside other frames than they are now."""
+    embeddings = job.description["embeddings"]
+    if embeddings is not None and embeddings["level"] == "frame" and embeddings.get("states") != BY_TIME:
+        raise DataError(
+            f"{job.folder / MODEL}: trained by an earlier repkit, which laid all states of an utterance beside all its frames "
+            "also where they were not of the same time; states joined by time were expected; train again"
+        )
 
 
 def _of_corpus(chosen: Chosen, as_corpus: str | None) -> tuple[str | None, Sequence[SavedJob], list[str]]:

@@ -12,9 +12,9 @@ import torch
 from repkit.api import TaskSpec
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import blame, build_config, load
+from repkit.plugins.blaming import blaming
 from repkit.runs.directory import canonical_hash, read_json
 from repkit.runs.find import find_run
-from repkit.workflows.train_ser.models import blaming
 from repkit.workflows.train_ser.saved import MODEL, SCHEMA, STATISTICS, load_tensors, origin
 
 OWN = ("seed", "fold", "task", "trained_on", "component")

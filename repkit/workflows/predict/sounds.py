@@ -19,8 +19,10 @@ from repkit.errors import UsageError
 from repkit.features.extract import frames_of, one_thread
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
+from repkit.stage_one.frontends import states_start_s
 from repkit.training.data import RaggedTensor
 from repkit.workflows.predict.encoders import Part
+from repkit.workflows.train_ser.states import in_time
 
 WINDOW = 64
 """Utterances decoded and encoded at a time: their sound is let go before the next ones are read."""
@@ -55,7 +57,7 @@ class Prepared:
         names: of the n sounds that can be used.
         frames: (T, F) float32 of each.
         vectors: (n, D) float32 or None.
-        states: (T, D) float32 of each; empty where the condition has none.
+        states: (T2, D) float32 of each, in the time of its frames; empty where the condition has none.
         bad: name and reason of the sounds that cannot be used.
         cut: name and seconds of those that are longer than what the models hear.
     """
@@ -148,9 +150,10 @@ def prepare(
     for first in range(0, len(sounds), WINDOW):
         window = sounds[first : first + WINDOW]
         heard = _frames_of(window, frontend, dtype, max_duration_s, made)
-        joined = _encoded(heard, parts, max_duration_s, made) if parts else {}
+        joined = _encoded(heard, parts, max_duration_s, made, frontend.frame_shift_s) if parts else {}
         for sound, (_, frames) in heard.items():
             if sound.name in made.bad:
+                made.cut.pop(sound.name, None)
                 continue
             made.names.append(sound.name)
             made.frames.append(frames)
@@ -191,20 +194,33 @@ def _encoded(
     parts: Sequence[Part],
     max_duration_s: float | None,
     made: Prepared,
+    frame_shift_s: float,
 ) -> dict[str, np.ndarray]:
-    """Return the embedding of each sound, joined over the parts; what has none is added to the bad ones."""
+    """Return the embedding of each sound, joined over the parts, or its states in the time of its frames.
+
+    What has none is added to the bad ones.
+    """
     blocks: dict[str, list[np.ndarray]] = {sound.name: [] for sound in heard}
+    n_frames = {sound.name: len(frames) for sound, (_, frames) in heard.items()}
     for part in parts:
         same = part.max_duration_s == max_duration_s
         waveforms = {}
         for sound, (waveform, _) in heard.items():
             if sound.name not in made.bad:
-                waveforms[sound.name] = waveform if same else sound.read(part.max_duration_s)
+                try:
+                    waveforms[sound.name] = waveform if same else sound.read(part.max_duration_s)
+                except BadAudioError as error:  # bad behind what the models hear
+                    made.bad[sound.name] = error.message
         for name, values in zip(waveforms, _encode(part, list(waveforms.values())), strict=True):
             try:
                 if isinstance(values, BadAudioError):
                     raise values
-                blocks[name].append(_rounded(np.asarray(values), part.dtype, name))
+                found = _rounded(np.asarray(values), part.dtype, name)
+                if found.ndim == 2:
+                    encoder: Any = part.encoder
+                    start_s = states_start_s(encoder, waveforms[name]) or 0.0
+                    found = in_time(found, start_s, encoder.frame_shift_s, n_frames[name], frame_shift_s)
+                blocks[name].append(found)
             except BadAudioError as error:
                 made.bad[name] = error.message
     return {name: np.concatenate(own, axis=-1) for name, own in blocks.items() if len(own) == len(parts)}

@@ -20,6 +20,8 @@ from repkit.workflows.reproduce.runs import Watch, command_of, make_vectors, tra
 from repkit.workflows.reproduce.scores import RunScores
 
 SCHEMA = 1
+FAILED_AGAIN = "of an earlier run; run again, it failed: "
+"""Begins the note on a number that was kept."""
 Record = dict[str, Any]
 """One cell as it stands in cells.json; `blank_record` shows the keys, `_describe` and `_measure` what a run adds."""
 
@@ -84,24 +86,26 @@ def rebuild(paper: PaperFile, out: Path) -> list[Record]:
 
     Raises:
         DataError: nothing has been reproduced there, or it was another paper.
+        UsageError: another process is at work in the folder.
     """
-    found = _read(out, paper)
-    if not found:
+    if not (out / "cells.json").is_file():
         raise DataError(
             f"{out / 'cells.json'}: not there; expected what `repkit reproduce` writes; start it without --page-only, or give "
             "another --out"
         )
-    before = {old["id"]: old for old in found["cells"]}
-    # what the paper says is read anew, what we found is kept
-    records = [blank_record(PlannedCell(c, "not chosen")) | _kept(before.get(c.id)) for c in all_cells(paper)]
-    scores: dict[str, RunScores] = {}
-    for record in records:
-        run = (record["run"] or {}).get("path", "")
-        if record["state"] == "measured" and (Path(run) / "protocol.json").is_file():
-            if run not in scores:
-                scores[run] = RunScores(run)
-            _measure(record, scores[run])
-    _write(out, paper, records, found["runs"], figure=True)
+    with locked(out):  # a cell that another process measures meanwhile would be lost
+        found = _read(out, paper)
+        before = {old["id"]: old for old in found["cells"]}
+        # what the paper says is read anew, what we found is kept
+        records = [blank_record(PlannedCell(c, "not chosen")) | _kept(before.get(c.id)) for c in all_cells(paper)]
+        scores: dict[str, RunScores] = {}
+        for record in records:
+            run = (record["run"] or {}).get("path", "")
+            if record["state"] == "measured" and (Path(run) / "protocol.json").is_file():
+                if run not in scores:
+                    scores[run] = RunScores(run)
+                _measure(record, scores[run])
+        _write(out, paper, records, found["runs"], figure=True)
     return records
 
 
@@ -132,10 +136,12 @@ class _Book:
         """Measure the cells of a finished run, or note why they have no number."""
         scores: dict[Path, RunScores] = {}
         for one in cells:
-            record = self.records[self._places[one.cell.id]] = blank_record(one)
+            place = self._places[one.cell.id]
+            earlier, record = self.records[place], blank_record(one)
+            self.records[place] = record
             name = one.cell.system.condition
             if name in failed or recipe is None:
-                self._fail(record, failed[name])
+                self._fail(place, earlier, failed[name])
                 continue
             try:
                 if done[name] not in scores:
@@ -144,14 +150,19 @@ class _Book:
                 _measure(record, scores[done[name]])
                 _compare(record, one, self.request.paper)
             except RepkitError as error:
-                self._fail(record, error)
+                self._fail(place, earlier, error)
 
-    def _fail(self, record: Record, error: Exception) -> None:
+    def _fail(self, place: int, earlier: Record, error: Exception) -> None:
+        """Note why a cell has no number, or no new one: that of before is kept, with the run it comes from."""
         known = isinstance(error, RepkitError)
-        record["why"] = str(error) if known else f"{type(error).__name__}: {error}"
+        why = str(error) if known else f"{type(error).__name__}: {error}"
+        record = self.records[place]
         # what only has to be installed is missing, not broken
         record["state"] = "missing" if isinstance(error, PluginError) else "failed"
-        record["exit_code"] = getattr(error, "exit_code", 1)
+        if earlier["state"] == "measured":
+            notes = [note for note in earlier["notes"] if not note.startswith(FAILED_AGAIN)]
+            record = self.records[place] = {**earlier, "notes": [*notes, f"{FAILED_AGAIN}{' '.join(why.split())}"]}
+        record["why"], record["exit_code"] = why, getattr(error, "exit_code", 1)
         if not known:
             path = self.request.out / f"failed_{record['id'].replace('/', '_')}.txt"
             write_text_atomic(path, "".join(traceback.format_exception(error)))
@@ -263,7 +274,9 @@ def _compare(record: Record, one: PlannedCell, paper: PaperFile) -> None:
             record["differs"].append(f"{record['ours']['n_used']} clips, the paper {expected}")
     n_seeds, repeats = len(record["ours"]["seeds"]), one.cell.system.seeds
     if repeats is not None and repeats != n_seeds:
-        record["notes"].append(f"{n_seeds} seed{'s' * (n_seeds != 1)}, the paper {repeats}")
+        # more seeds tell the same mean better; fewer are not what the paper did
+        told = record["differs"] if n_seeds < repeats else record["notes"]
+        told.append(f"{n_seeds} seed{'s' * (n_seeds != 1)}, the paper {repeats}")
     if record["ours"]["note"]:
         record["notes"].append(record["ours"]["note"])
     record["notes"] += [corpora[name].note for name in record["tested"] if corpora[name].note]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, load_recipe
-from repkit.config.schema import Condition
+from repkit.config.schema import NOT_TRAINING, Condition
 from repkit.errors import RecipeError, RepkitError, did_you_mean
 from repkit.papers import StageOne
 from repkit.runs.directory import canonical_hash, read_json
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from repkit.stage_one.settings import PretrainConfig
 
 BASELINE = "BL"
-_NOT_TRAINING = {"conditions", "corpora", "description", "reference", "baseline", "paper", "paper_table"}
-"""Keys of a recipe that change no number of a single condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +194,7 @@ def find_done(plan: SerPlan, runs: Path, known: Mapping[str, str]) -> dict[str, 
             if wanted.name in found or wanted.name not in described:
                 continue
             theirs, ours = recipe.of_condition(own.get(wanted.name)), wanted.recipe
-            same = theirs.model_dump(exclude=_NOT_TRAINING) == ours.model_dump(exclude=_NOT_TRAINING)
+            same = theirs.model_dump(exclude=set(NOT_TRAINING)) == ours.model_dump(exclude=set(NOT_TRAINING))
             if same and canonical_hash(described[wanted.name]) == canonical_hash(wanted.describe()):
                 found[wanted.name] = folder
     return found

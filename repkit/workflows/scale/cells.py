@@ -20,7 +20,9 @@ from repkit.stage_one.hours import choose_speech, seconds_of
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
 from repkit.stage_one.settings import PretrainConfig
+from repkit.store import open_store
 from repkit.workflows.asked import Asked
+from repkit.workflows.made import is_embedded
 from repkit.workflows.scale.recipe import Curve, ScaleRecipe
 
 STATE = "scale.json"
@@ -165,6 +167,25 @@ def results_of(request: Request, cell: Cell, identity: Mapping[str, Any]) -> dic
     return finished_results(request.encoders / cell.name, dict(identity))
 
 
+def is_encoded(request: Request, cell: Cell, record: Mapping[str, Any], fingerprints: Mapping[str, str]) -> bool:
+    """Tell whether the vectors of a cell are there, of the corpora as they are and read off as the plan says now.
+
+    Args:
+        request: what is asked for.
+        cell: whose.
+        record: of the cell in ``scale.json``, empty where there is none.
+        fingerprints: of the labelled corpora, by name.
+    """
+    if not record.get("store") or not is_embedded(request.embeddings / record["store"], fingerprints):
+        return False
+    asked = request.plan.readout_of(curve_of(request.plan, cell.curve))
+    if record.get("readout") is not None:
+        return bool(record["readout"] == asked)
+    # written before it was noted: the store tells, but for what was left to the encoder
+    source = open_store(request.embeddings / record["store"] / next(iter(fingerprints))).spec.source
+    return all(source.get(key) == value for key, value in asked.items() if value is not None)
+
+
 def hours_held(config: PretrainConfig, stores: Sequence[Any], request: Request) -> float:
     """Return the hours of speech that a training could hear at most: what has frames and is not held out."""
     seconds = seconds_of(stores)
@@ -188,5 +209,6 @@ __all__ = [
     "frames_settings",
     "hours_held",
     "identities_of",
+    "is_encoded",
     "results_of",
 ]

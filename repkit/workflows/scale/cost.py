@@ -10,7 +10,7 @@ from repkit.errors import RepkitError
 from repkit.stage_one.cost import seconds_per_update
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.settings import PretrainConfig
-from repkit.workflows.made import fingerprints_of, is_embedded, made_frames
+from repkit.workflows.made import fingerprints_of, made_frames
 from repkit.workflows.scale.cells import (
     SCHEMA,
     STATE,
@@ -21,6 +21,7 @@ from repkit.workflows.scale.cells import (
     frames_settings,
     hours_held,
     identities_of,
+    is_encoded,
     results_of,
 )
 from repkit.workflows.scale.run import lacking
@@ -33,7 +34,7 @@ class Planned:
 
     Attributes:
         cell: which.
-        state: done, to train, missing or not chosen.
+        state: done, to encode (its training is done), to train, missing or not chosen.
         why: what is missing.
         hours: of training that are expected; None where nothing is to be trained or it could not be timed.
         measured: how the time was found.
@@ -69,10 +70,9 @@ def plan_cells(request: Request) -> tuple[list[Planned], list[str]]:
     identities, fingerprints = identities_of(request, configs), fingerprints_of(request.corpora)
     found = []
     for cell, config in configs.items():
-        store = before.get(cell.id, {}).get("store")
-        embedded = store and is_embedded(request.embeddings / store, fingerprints)
-        if results_of(request, cell, identities[cell]) is not None and embedded:
-            found.append(Planned(cell, "done"))
+        if results_of(request, cell, identities[cell]) is not None:
+            there = is_encoded(request, cell, before.get(cell.id, {}), fingerprints)
+            found.append(Planned(cell, "done" if there else "to encode" if cell in chosen else "not chosen"))
             continue
         key = (cell.curve, config.dev_speakers, config.seed)
         if key not in held:

@@ -24,7 +24,7 @@ from repkit.workflows.compare.run import Request as CompareRequest
 from repkit.workflows.compare.run import Watch as CompareWatch
 from repkit.workflows.compare.stores import read_entries
 from repkit.workflows.embed import embed
-from repkit.workflows.made import fingerprints_of, is_embedded
+from repkit.workflows.made import fingerprints_of
 from repkit.workflows.scale.cells import (
     SCHEMA,
     STATE,
@@ -32,9 +32,11 @@ from repkit.workflows.scale.cells import (
     Request,
     choose,
     configs_of,
+    curve_of,
     frames_settings,
     hours_held,
     identities_of,
+    is_encoded,
     results_of,
 )
 from repkit.workflows.scale.points import points_of
@@ -129,9 +131,9 @@ class _Book:
         identities, fingerprints = identities_of(request, configs), fingerprints_of(request.corpora)
         for cell, record in self.records.items():
             results = results_of(request, cell, identities[cell])
-            store = before.get(cell.id, {}).get("store")
-            if results is not None and store and is_embedded(request.embeddings / store, fingerprints):
-                self.enter(cell, {"results": results, "store": store})
+            earlier_record = before.get(cell.id, {})
+            if results is not None and is_encoded(request, cell, earlier_record, fingerprints):
+                self.enter(cell, {"results": results, "store": earlier_record["store"]})
             else:
                 record["state"] = "ready" if cell in chosen else "not chosen"
 
@@ -157,6 +159,7 @@ class _Book:
             state="done",
             why="",
             store=found["store"],
+            readout=self.request.plan.readout_of(curve_of(self.request.plan, cell.curve)),
             heard_hours=round(sum(one["hours"] for one in heard["corpora"]), 4),
             speakers=len(heard["speakers"]),
             updates=results["updates"],
@@ -179,8 +182,8 @@ def blank_record(cell: Cell) -> dict[str, Any]:
     """Return the record of a cell of which nothing is known."""
     return {
         "id": cell.id, "curve": cell.curve, "hours": cell.hours, "seed": cell.seed, "name": cell.name,
-        "state": "ready", "why": "", "exit_code": 0, "store": None, "heard_hours": None, "speakers": None,
-        "updates": None, "epochs": None, "seconds": None,
+        "state": "ready", "why": "", "exit_code": 0, "store": None, "readout": None, "heard_hours": None,
+        "speakers": None, "updates": None, "epochs": None, "seconds": None,
     }  # fmt: skip
 
 

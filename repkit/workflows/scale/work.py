@@ -121,9 +121,7 @@ def make_controls(
         for seed in request.plan.seeds:
             if any((one["key"], one["seed"]) == (key, seed) for one in found):
                 continue
-            # all seeds from one run, so that they count as one encoder
-            same = next((one for one in (*found, *known) if one["key"] == key), {"curve": cell.curve, "run": cell.name})
-            one = dict(before.get((key, seed)) or _control(key, same["curve"], same["run"], seed))
+            one = dict(before.get((key, seed)) or _control(key, seed, cell, [*found, *known]))
             if not one["store"] or not is_embedded(request.embeddings / one["store"], fingerprints):
                 made = embed(
                     f"untrained:{request.encoders / one['run']}",
@@ -141,9 +139,19 @@ def make_controls(
     return found
 
 
-def _control(key: str, curve: str, run: str, seed: int) -> dict[str, Any]:
-    """Return a control that is still to be made; its name and `compare`'s rule for names make all seeds one encoder."""
-    return {"name": f"untrained-{curve}-s{seed}", "store": "", "key": key, "curve": curve, "seed": seed, "run": run}
+def _control(key: str, seed: int, cell: Cell, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a control that is still to be made.
+
+    All seeds come from one run and, by `compare`'s rule, have names of one encoder; which no control of another key has, such
+    as that of an earlier readout of the curve.
+    """
+    names = {one["name"].rpartition("-s")[0]: one for one in known}
+    name, same = next(((n, one) for n, one in names.items() if one["key"] == key), ("", None))
+    if same is None:
+        name = f"untrained-{cell.curve}"
+        name += f"-{key[:8]}" if name in names else ""
+        same = {"curve": cell.curve, "run": cell.name}
+    return {"name": f"{name}-s{seed}", "store": "", "key": key, "seed": seed, **{k: same[k] for k in ("curve", "run")}}
 
 
 __all__ = ["CellContext", "control_key", "make_controls", "train_cell"]

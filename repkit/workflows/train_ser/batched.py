@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from repkit.errors import DataError, RepkitError
+from repkit.plugins.blaming import blaming
 from repkit.runs.executors import Event, prepare_process
 from repkit.training.course import Fitted, NotFiniteError, Training
 from repkit.training.stacked import fit_stacked, stack_key, why_alone
 from repkit.workflows.train_ser.conditions import capabilities_of
 from repkit.workflows.train_ser.context import SerContext, is_estimator
 from repkit.workflows.train_ser.jobs import PreparedJob, naming_components, prepare_job, publish_job, run_job
-from repkit.workflows.train_ser.models import blaming
 from repkit.workflows.train_ser.plan import SerJob
 
 AT_ONCE = 64

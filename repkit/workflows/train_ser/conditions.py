@@ -16,6 +16,7 @@ from repkit.plugins.load import validation_lines
 from repkit.runs.directory import canonical_hash
 from repkit.store import Store, open_store
 from repkit.workflows.train_ser.joined import JoinedStore
+from repkit.workflows.train_ser.states import BY_TIME, check_states
 
 StoreFinder = Callable[[str, str, Mapping[str, str]], Mapping[str, Any]]
 """From a folder of embeddings, the name of a condition and the fingerprint of every corpus to the store of each corpus."""
@@ -42,12 +43,13 @@ class ResolvedCondition:
         return store.blocks if isinstance(store, JoinedStore) else (self.dim,)
 
     def describe(self) -> dict[str, Any]:
-        """Return JSON values: fusion and, per corpus, the store's fingerprint, type on disk and source."""
+        """Return JSON values: fusion, how states are joined, and per corpus the store's fingerprint, type on disk and source."""
         stores = {
             name: {"fingerprint": s.spec.fingerprint, "dtype": s.spec.dtype, "source": s.spec.source}
             for name, s in self.stores.items()
         }
-        return {"fusion": self.fusion, "dim": self.dim, "stores": stores}
+        joined = {"states": BY_TIME} if self.fusion == "early" else {}
+        return {"fusion": self.fusion, "dim": self.dim, **joined, "stores": stores}
 
 
 def find_store(folder: Path, corpus: str) -> Path:
@@ -76,7 +78,9 @@ def check_components(recipe: SerRecipe) -> None:
     Raises:
         RecipeError: every wrong key and value at once.
         PluginError: nothing but components that cannot be had is wrong.
+        UsageError: two conditions of one name.
     """
+    check_names([*(["BL"] if recipe.baseline else []), *(c.name for c in recipe.conditions)], f"recipe {recipe.name}")
     tables = [
         ("repkit.frontends", "frontend", recipe.frontend),
         ("repkit.protocols", "protocol", recipe.protocol),
@@ -185,6 +189,20 @@ def resolve_conditions(
     return resolved
 
 
+def check_names(names: Sequence[str], where: str, what: str = "conditions") -> None:
+    """Refuse two of one name, of which the one would be taken for the other.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        baseline = " (BL is the baseline's)" * (twice == "BL")
+        raise UsageError(
+            f"{where}: two {what} are called {twice}{baseline}; each needs a name of its own; write NAME=DIR"
+        )
+
+
 def _resolve(
     condition: Condition, corpora: Mapping[str, str], whole: SerRecipe, find: StoreFinder
 ) -> ResolvedCondition:
@@ -220,6 +238,8 @@ def _resolve(
         raise UsageError(
             f"condition {condition.name!r}: frame-level states cannot be cut into segments; embed with --level utterance"
         )
+    if fusion == "early":
+        check_states(parts[0], condition.name)
     return ResolvedCondition(condition.name, fusion, stores, recipe)
 
 

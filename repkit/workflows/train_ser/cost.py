@@ -14,6 +14,7 @@ import torch
 from repkit.api import LabelledVectors, TaskSpec
 from repkit.errors import DataError
 from repkit.plugins import build_config, load
+from repkit.plugins.blaming import blaming
 from repkit.runs.seeding import generator
 from repkit.store import StoreSpec
 from repkit.training.data import RaggedTensor, TrainingData
@@ -21,7 +22,7 @@ from repkit.training.estimators import INNER_GROUPS, MOST_SPEAKERS
 from repkit.workflows.train_ser.conditions import ResolvedCondition, StoreFinder
 from repkit.workflows.train_ser.context import is_estimator, prepare_fold
 from repkit.workflows.train_ser.data import build_frontend, cut_segments
-from repkit.workflows.train_ser.models import blaming, build_model, task_of
+from repkit.workflows.train_ser.models import build_model, task_of
 from repkit.workflows.train_ser.plan import SerJob, SerPlan
 from repkit.workflows.train_ser.run import make_context
 

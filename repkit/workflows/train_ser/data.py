@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 from repkit.api import DOMAINS, MISSING
-from repkit.errors import DataError, StoreError, UsageError
-from repkit.features.extract import cached_frames
+from repkit.errors import DataError, UsageError
+from repkit.features.extract import cached_frames, look_through
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
-from repkit.plugins import build_config, load
+from repkit.plugins.guards import make_frontend
 from repkit.runs.executors import Executor
 from repkit.store import Store
 from repkit.training.data import RaggedTensor, Segments, TrainingData
 from repkit.workflows.train_ser.plan import SerPlan
+from repkit.workflows.train_ser.states import in_time
 
 Progress = Callable[[str, int, float], None]
 """Told the corpus, the utterances done and the hours of speech done."""
@@ -26,8 +27,7 @@ Progress = Callable[[str, int, float], None]
 
 def build_frontend(plan: SerPlan) -> Any:
     """Return the recipe's frontend."""
-    frontend_class = load("repkit.frontends", plan.recipe.frontend.name)
-    return frontend_class(build_config(frontend_class, plan.recipe.frontend.settings, "frontend"))
+    return make_frontend(plan.recipe.frontend.name, plan.recipe.frontend.settings, "frontend")
 
 
 def frame_stores(
@@ -52,30 +52,21 @@ def frame_stores(
         DataError: audio that cannot be used, all files at once, unless on_bad_audio is ``skip``.
     """
     frontend = build_frontend(plan)
-    stores: dict[str, Store] = {}
-    refused: list[DataError] = []
-    for name, corpus in plan.corpora.items():
-        try:
-            stores[name] = cached_frames(
-                corpus,
-                frontend,
-                on_bad_audio=on_bad_audio,
-                max_duration_s=plan.recipe.max_duration_s,
-                progress=lambda n, hours, name=name: progress(name, n, hours),
-                workers=1 if workers == 1 else None,
-                most_workers=workers,
-                executor=executor,
-                notice=notice,
-            )
-        except StoreError:
-            raise
-        except DataError as error:
-            refused.append(error)
-    if len(refused) > 1:  # all corpora are looked through before any is complained of
-        raise DataError("; ".join(e.message for e in refused), [line for e in refused for line in e.problems])
-    if refused:
-        raise refused[0]
-    return stores
+
+    def frames_of(name: str) -> Store:
+        return cached_frames(
+            plan.corpora[name],
+            frontend,
+            on_bad_audio=on_bad_audio,
+            max_duration_s=plan.recipe.max_duration_s,
+            progress=lambda n, hours: progress(name, n, hours),
+            workers=1 if workers == 1 else None,
+            most_workers=workers,
+            executor=executor,
+            notice=notice,
+        )
+
+    return dict(zip(plan.corpora, look_through(frames_of, plan.corpora), strict=True))
 
 
 def remove_left_out(plan: SerPlan, stores: dict[str, Store]) -> dict[str, str]:
@@ -164,10 +155,16 @@ def _tensors(frames: Ragged) -> RaggedTensor:
     return RaggedTensor(torch.from_numpy(frames.values), torch.from_numpy(frames.offsets))
 
 
-def load_embeddings(plan: SerPlan) -> tuple[dict[str, torch.Tensor], dict[str, RaggedTensor], tuple[str, ...]]:
+def load_embeddings(
+    plan: SerPlan, n_frames: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], dict[str, RaggedTensor], tuple[str, ...]]:
     """Return per condition the utterance vectors (n, D) or the frame-level states, in the order of the utterances.
 
     Vectors standardised by speaker or by corpus are so here, with notes on it; those by train are left to each fold.
+
+    Args:
+        plan: what is planned.
+        n_frames: (n,) int64 frames of every utterance, whose time the states are going to cover.
     """
     vectors, states = {}, {}
     notes: dict[str, None] = {}
@@ -188,8 +185,21 @@ def load_embeddings(plan: SerPlan) -> tuple[dict[str, torch.Tensor], dict[str, R
                 notes |= dict.fromkeys(f"vector {note}" for note in normaliser.notes)
             vectors[condition.name] = torch.from_numpy(values)
         elif condition.fusion == "early":
-            states[condition.name] = _tensors(_load_ragged(plan, condition.stores))
+            states[condition.name] = _tensors(_load_states(plan, condition.stores, n_frames))
     return vectors, states, tuple(notes)
+
+
+def _load_states(plan: SerPlan, stores: Mapping[str, Any], n_frames: torch.Tensor) -> Ragged:
+    """Return the states of every utterance that cover the time of its frames."""
+    frame_shift_s, ids = build_frontend(plan).frame_shift_s, [u.id for u in plan.utterances]
+    frames, values = dict(zip(ids, n_frames.tolist(), strict=True)), []
+    for name in plan.corpora:
+        store = stores[name]
+        found = Ragged(*store.load([u.id for u in plan.utterances if u.corpus == name]))
+        starts = dict.fromkeys(found.ids, 0.0) if store.starts is None else store.starts
+        shift_s = store.spec.frame_shift_s
+        values += [in_time(found[i], starts[i], shift_s, frames[i], frame_shift_s) for i in found.ids]
+    return Ragged.from_arrays(values, ids)
 
 
 def share(data: TrainingData, vectors: Mapping[str, torch.Tensor], states: Mapping[str, RaggedTensor]) -> None:

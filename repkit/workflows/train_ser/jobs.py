@@ -19,6 +19,7 @@ from repkit.errors import DataError, PluginError
 from repkit.evaluation.metrics import uar, uar_of, wa_of
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.plugins import blame
+from repkit.plugins.blaming import blaming, blaming_the_one
 from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
 from repkit.runs.worker_start import preload
@@ -30,7 +31,6 @@ from repkit.training.phases import Trainings, phase_trainings, run_phases
 from repkit.workflows.train_ser.context import SerContext, fold_of, is_estimator, prepare_fold
 from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
 from repkit.workflows.train_ser.models import (
-    blaming,
     build_model,
     build_objectives,
     check_objectives,
@@ -137,11 +137,12 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
 
 @contextmanager
 def naming_components(recipe: SerRecipe) -> Iterator[None]:
-    """Name the components of a training that diverged."""
+    """Name the components of a training that diverged, and a plugin whose code raises in the middle of it."""
+    used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
     try:
-        yield
+        with blaming_the_one(used, passing=(torch.OutOfMemoryError,)):
+            yield
     except NotFiniteError as error:
-        used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
         listed = ", ".join(blame(group, name) for group, name in used)
         raise DataError(f"{error.message}; components: {listed}") from error
 

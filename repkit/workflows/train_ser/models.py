@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from repkit.api import Batch, Outputs, TaskSpec
 from repkit.config.schema import SerRecipe
-from repkit.errors import PluginError, RepkitError
 from repkit.plugins import blame, build_config, load
+from repkit.plugins.blaming import blaming
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData
 from repkit.workflows.train_ser.conditions import capabilities_of
@@ -53,9 +52,10 @@ def build_model(context: SerContext, job: SerJob, task: TaskSpec) -> torch.nn.Mo
     settings = dict(recipe.model.settings)
     if "fusion" in model_class.Config.model_fields:
         settings["fusion"] = context.fusion[job.condition]
+    config = build_config(model_class, settings, "model")
     torch.manual_seed(derive_seed(job.seed, job.fold, "weights"))
-    model: torch.nn.Module = model_class(build_config(model_class, settings, "model"), task)
     with blaming("repkit.models", recipe.model.name):
+        model: torch.nn.Module = model_class(config, task)
         _check_methods(model, capabilities_of(recipe))
     return model
 
@@ -86,7 +86,8 @@ def build_objectives(recipe: SerRecipe, task: TaskSpec) -> dict[str, tuple[torch
         objective_class = load("repkit.objectives", table.name)
         config = build_config(objective_class, table.settings, f"objectives.{number}")
         name = table.name if table.name not in objectives else f"{table.name}_{number}"
-        objectives[name] = (objective_class(config, task), table.weight)
+        with blaming("repkit.objectives", table.name):
+            objectives[name] = (objective_class(config, task), table.weight)
     return objectives
 
 
@@ -179,31 +180,19 @@ def check_objectives(
     """Run the objectives on one small batch, for the same reason.
 
     Raises:
-        PluginError: an exception, or a loss that is no scalar.
+        PluginError: an exception, a loss that is no scalar, or one that is not finite.
     """
     for (module, _), table in zip(objectives.values(), recipe.objectives):
         with torch.no_grad(), blaming("repkit.objectives", table.name):
             for term, value in module(outputs, batch, 0.0).items():
                 if not torch.is_tensor(value) or value.ndim != 0:
                     raise ValueError(f"loss {term!r} is {_described(value)}; a tensor of one number was expected")
+                if not torch.isfinite(value) and torch.isfinite(outputs.shared).all():
+                    raise ValueError(f"loss {term!r} is {value.item():g} of finite outputs; a finite one was expected")
 
 
 def _described(value: Any) -> str:
     return f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else f"a {type(value).__name__}"
-
-
-@contextmanager
-def blaming(group: str, name: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Name the distribution whose component fails; what is not its fault passes."""
-    try:
-        yield
-    except (RepkitError, *passing):
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{blame(group, name)}: {type(error).__name__}: {error}; a component that keeps the contract of repkit.api was "
-            f"expected; run `repkit plugins check {name}`, mend it or choose another"
-        ) from error
 
 
 def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from repkit.api import DOMAINS, Corpus, Fold, Utterance
 from repkit.audio.label_maps import LabelMap, label_map
 from repkit.audio.table import ROLES
-from repkit.config.schema import CONDITION_KEYS, SerRecipe
+from repkit.config.schema import CONDITION_KEYS, NOT_TRAINING, SerRecipe
 from repkit.errors import DataError, RecipeError
-from repkit.evaluation.audit import audit_folds
+from repkit.evaluation.audit import audit_folds, unknown_speaker_flags
 from repkit.plugins import build_config, load
+from repkit.plugins.blaming import blaming
 from repkit.runs.directory import canonical_hash
 from repkit.workflows.train_ser.conditions import (
     ResolvedCondition,
@@ -24,9 +25,6 @@ from repkit.workflows.train_ser.conditions import (
     resolve_conditions,
 )
 from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
-
-_NO_RESULT = ("corpora", "conditions", "description", "paper", "paper_table")
-"""Keys of a recipe that change no result by themselves: a run goes on when only they have changed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,7 +69,9 @@ class SerPlan:
     @property
     def signature(self) -> str:
         """Hash of all that changes the results: recipe, protocol and stores, but no path."""
-        recipe = self.recipe.model_dump(mode="json", exclude=set(_NO_RESULT))
+        recipe = self.recipe.model_dump(mode="json", exclude=set(NOT_TRAINING))
+        # neither changes what is trained; they stay, at their defaults where they can, so that runs of before are found
+        recipe |= {"reference": "BL", "baseline": self.recipe.baseline}
         conditions = {
             c.name: {
                 **c.describe(),
@@ -136,10 +136,12 @@ def make_plan(
         )
     protocol_class = load("repkit.protocols", recipe.protocol.name)
     config = build_config(protocol_class, recipe.protocol.settings, "protocol")
-    folds = list(protocol_class(config).folds(kept))
+    with blaming("repkit.protocols", recipe.protocol.name):
+        folds = list(protocol_class(config).folds(kept))
     targets = {u.id: labels.targets(u)[first] for u in kept}
     check_common_classes(folds, targets)
     check_corpora_trained(folds, conditions)
+    check_phases(recipe, conditions, list(corpora), folds)
     ids = [u.id for u in kept]
     for condition in conditions:
         for name, store in condition.stores.items():
@@ -289,6 +291,40 @@ def check_corpora_trained(folds: Sequence[Fold], conditions: Sequence[ResolvedCo
             )
 
 
+def check_phases(
+    recipe: SerRecipe, conditions: Sequence[ResolvedCondition], corpora: Sequence[str], folds: Sequence[Fold]
+) -> None:
+    """Refuse phases that name corpora which are not there: else they would be found out after the phases before them.
+
+    Raises:
+        RecipeError: lists every such key as ``--set`` takes it.
+    """
+    sets = [condition.set for condition in recipe.conditions]
+    set_of = {condition.name: condition.set for condition in recipe.conditions}
+    trained = {fold.name: {i.split("/", 1)[0] for i in fold.train} for fold in folds}
+    problems: dict[str, None] = {}
+    for condition in conditions:
+        own = set_of.get(condition.name, {})
+        # with embeddings a system stands there several times, first as the recipe has it
+        where = f"conditions.{sets.index(own)}.set.phases" if "phases" in own else "phases"
+        for place, phase in enumerate(condition.recipe.phases):
+            copied = () if phase.copy_from is None else (phase.copy_from,)
+            for key, names in (("corpora", phase.corpora), ("copy_from", copied)):
+                for name in (name for name in names if name not in corpora):
+                    problems[f"{where}.{place}.{key}: {name!r} is not in the run ({', '.join(corpora)})"] = None
+            for fold, heard in trained.items() if phase.corpora and set(phase.corpora) <= set(corpora) else ():
+                if not heard & set(phase.corpora):
+                    problems[f"{where}.{place}.corpora: fold {fold!r} trains on none of {', '.join(phase.corpora)}"] = (
+                        None
+                    )
+    if problems:
+        raise RecipeError(
+            f"recipe {recipe.name}: phases cannot have the corpora they name; corpora that the run has, and every fold "
+            "trains on, were expected; give them by --corpus, or set these keys by --set",
+            list(problems),
+        )
+
+
 def domain_flags(
     folds: Sequence[Fold], kept: Sequence[Utterance], conditions: Sequence[ResolvedCondition]
 ) -> tuple[str, ...]:
@@ -333,6 +369,8 @@ def audit_plan(
         allow_dev_overlap=recipe.protocol.settings.get("dev") == "utterances",
         audio_hashes=audio_hashes,
     ).flags
+    sources = {c.name: [store.spec.source for store in c.stores.values()] for c in conditions}
+    flags += tuple(flag for name, own in sources.items() for flag in unknown_speaker_flags(name, own))
     hearing = [c.name for c in conditions if c.recipe.target_audio == "test"]
     if hearing:
         flags += (

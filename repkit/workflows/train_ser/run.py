@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from repkit.api import Corpus
 from repkit.config.schema import SerRecipe
-from repkit.errors import DataError
+from repkit.errors import DataError, UsageError
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
@@ -76,8 +76,8 @@ def train_ser(
         at_once: most trainings in one program (``batched``).
         scheduler: of ``dask``: address or scheduler file; None for a cluster on this machine.
         on_bad_audio: ``stop`` (list all bad files, train nothing) or ``skip`` (leave them out and say so).
-        again: train anew where a run of the same signature is finished; else that one is returned, and nothing is told
-            to `on_start` and `on_event`.
+        again: train anew where a run of the same signature is finished; else that one is returned, its page written anew
+            where the reference has changed, and nothing is told to `on_start` and `on_event`.
         on_frames: told the progress of feature extraction.
         on_start: told the plan, the run directory, whether it is resumed and how many jobs are done.
         on_event: told what happens to the jobs.
@@ -91,7 +91,7 @@ def train_ser(
     """
     plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
     if not again and (done := RunDirectory.finished(root, recipe.name, plan.signature)):
-        return _asked_again(done)
+        return _asked_again(done, recipe, recipe_text)
     place = _Place.choose(executor, device, workers, at_once, scheduler, len(plan.jobs))
     elsewhere = place.execute if place.executor == "dask" else None
     stores = frame_stores(plan, on_bad_audio, on_frames, workers, elsewhere)
@@ -99,11 +99,11 @@ def train_ser(
     if left_out:
         plan = make_plan(recipe, {name: _Without(corpus, frozenset(left_out)) for name, corpus in corpora.items()})
         if not again and (done := RunDirectory.finished(root, recipe.name, plan.signature)):
-            return _asked_again(done)
+            return _asked_again(done, recipe, recipe_text)
     data, notes, hashes = load_data(plan, stores)
     flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, hashes)
     plan.protocol["audit"] = [*flags, *notes]
-    vectors, states, vector_notes = load_embeddings(plan)
+    vectors, states, vector_notes = load_embeddings(plan, data.frames.lengths)
     plan.protocol["audit"] += [*vector_notes, *cut_notes(plan, data.frames.lengths)]
     with ExitStack() as held:
         held.enter_context(room_on_disk(root))
@@ -151,11 +151,36 @@ def train_ser(
     return run.path
 
 
-def _asked_again(run: RunDirectory) -> Path:
-    """Return the path of a finished run, in whose log it is noted that another command asks for the same."""
+def _asked_again(run: RunDirectory, recipe: SerRecipe, recipe_text: str) -> Path:
+    """Return the path of a finished run for which another command asks, which is noted in its log.
+
+    Its page is written anew where the recipe now has another reference.
+
+    Raises:
+        UsageError: the page must be written anew and the folder may only be read, or another process is at work in it.
+    """
     with suppress(OSError):  # a folder that may only be read is as good
         run.log("asked again", command=command_line())
+    before = read_json(run.path / "resolved.json")
+    if before.get("reference") == recipe.reference:
+        return run.path
+    try:
+        with locked(run.path):
+            run.write("resolved.json", {**before, "reference": recipe.reference})
+            _write_asked(run, recipe_text)
+            render(run.path)
+    except PermissionError as error:
+        raise UsageError(
+            f"{run.path}: {error.strerror}; a folder that can be written was expected, because the reference was "
+            f"{before.get('reference')} and is {recipe.reference} now; copy the run, or give the same reference"
+        ) from error
     return run.path
+
+
+def _write_asked(run: RunDirectory, recipe_text: str) -> None:
+    """Write recipe and command as they were given."""
+    (run.path / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+    (run.path / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +290,8 @@ def _describe(
 ) -> None:
     """Write all that a reader of the run needs besides the jobs."""
     recipe = plan.recipe
-    (run.path / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+    _write_asked(run, recipe_text)
     run.write("resolved.json", recipe.model_dump(mode="json", by_alias=True))
-    (run.path / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
     run.write("environment.json", environment())
     run.write(
         "data.json",

@@ -19,11 +19,13 @@ from repkit.api import Fold, TaskSpec
 from repkit.errors import DataError, PluginError
 from repkit.plugins import build_config, load
 from repkit.plugins.discover import find
+from repkit.plugins.guards import make_frontend
 from repkit.runs.directory import canonical_hash, read_json
 from repkit.training.data import FoldData, Standardisation
 from repkit.workflows.train_ser.conditions import capabilities_of
 from repkit.workflows.train_ser.context import SerContext
 from repkit.workflows.train_ser.plan import SerJob
+from repkit.workflows.train_ser.states import BY_TIME
 
 SCHEMA = 1
 """Raised whenever a reader of the old version would misread a new file."""
@@ -64,9 +66,8 @@ def frontend_table(name: str, settings: Mapping[str, Any]) -> tuple[Any, dict[st
         name: of the component.
         settings: of a recipe's table.
     """
-    frontend_class = load("repkit.frontends", name)
-    config = build_config(frontend_class, settings, "frontend")
-    frontend = frontend_class(config)
+    frontend = make_frontend(name, settings, "frontend")
+    config = build_config(load("repkit.frontends", name), settings, "frontend")
     return frontend, {
         "name": name,
         "settings": config.model_dump(mode="json"),
@@ -156,6 +157,7 @@ def _embeddings(context: SerContext, condition: str) -> dict[str, Any] | None:
     parts = store["source"]["parts"] if joined else [{"dim": dim, "dtype": store["dtype"], "source": store["source"]}]
     return {
         "level": "frame" if context.fusion[condition] == "early" else "utterance",
+        **({"states": BY_TIME} if context.fusion[condition] == "early" else {}),
         "parts": [
             {**part, "source": {key: value for key, value in part["source"].items() if key not in HEARD}}
             for part in parts

@@ -100,16 +100,51 @@ def test_long_parts_are_read_in_blocks_and_agree_with_one_pass(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("form", [("WAV", "PCM_16"), ("WAV", "PCM_U8"), ("NIST", "PCM_16"), ("FLAC", "PCM_16"),
-                                  ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16"), ("AU", "PCM_16"),
-                                  ("W64", "PCM_16")])  # fmt: skip
+                                  ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16"),
+                                  ("AU", "PCM_16"), ("W64", "PCM_16"), ("RF64", "PCM_16")])  # fmt: skip
 def test_a_truncated_file_is_an_error(tmp_path, form):
     data = encoded(
         (0.1 * np.random.default_rng(0).standard_normal(48000)).astype("float32"), form=form[0], subtype=form[1]
     )
     path = tmp_path / "cut.bin"
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(BadAudioError, match=r"cut\.bin: (is truncated|could not be decoded)"):
-        decode(path, where=str(path))
+    assert len(decode(data, where="whole")) >= 48000
+    # half of it, and its end alone: the last page of an Ogg file says at its begin that it is the last one
+    for kept in (len(data) // 2, len(data) - (2000 if form[0] == "MP3" else 300)):
+        path.write_bytes(data[:kept])
+        with pytest.raises(BadAudioError, match=r"cut\.bin: (is truncated|could not be decoded)"):
+            decode(path, where=str(path))
+
+
+@pytest.mark.parametrize("data", [b"FORM", b"FORM\0\0", b".snd", b".snd\0\0\0\x18"])
+def test_a_fragment_of_a_header_is_bad_audio(data):
+    with pytest.raises(BadAudioError, match=r"x: could not be decoded \(its header is cut\)"):
+        decode(data, where="x")
+    with pytest.raises(BadAudioError, match="x: its header could not be read"):
+        duration_s(data, where="x")
+
+
+def test_a_flac_from_a_pipe_does_not_state_its_length():
+    stated = encoded(sine(2.5), form="FLAC")
+    # STREAMINFO lies behind "fLaC" and a block header of 4 bytes; its bits 108 to 143 are the number of samples
+    piped = bytearray(stated)
+    piped[21] &= 0xF0
+    piped[22:26] = bytes(4)
+    assert duration_s(bytes(piped), where="x") == 2.5
+    for part in ({}, {"start_s": 1.0}, {"start_s": 0.5, "end_s": 2.0}, {"max_duration_s": 1.0}):
+        np.testing.assert_array_equal(decode(bytes(piped), where="x", **part), decode(stated, where="x", **part))
+    with pytest.raises(BadAudioError, match=r"lasts 2\.500 s"):
+        decode(bytes(piped), where="x", end_s=4.0)
+
+
+def test_speech_that_begins_behind_what_is_heard():
+    late = np.concatenate([np.zeros(16000, dtype="float32"), sine()])
+    assert len(decode(encoded(late), where="x")) == 32000
+    with pytest.raises(
+        BadAudioError, match=r"x: is silent in the 0\.5 s that are heard of it \(max_duration_s\), every sample is 0"
+    ):
+        decode(encoded(late), where="x", max_duration_s=0.5)
+    with pytest.raises(BadAudioError, match="x: is silent, every sample is 0"):
+        decode(encoded(late[:8000]), where="x", max_duration_s=0.5)
 
 
 def test_a_wav_written_to_a_pipe_is_no_truncated_one():

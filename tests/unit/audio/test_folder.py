@@ -1,10 +1,14 @@
+import hashlib
+import os
 import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from pydantic import ValidationError
 
-from repkit.api import Corpus
+from repkit.api import Audio, Corpus, Utterance
+from repkit.audio.base import fingerprint_of
 from repkit.audio.folder import FolderCorpus
 from repkit.errors import BadAudioError, DataError, RepkitWarning
 
@@ -153,6 +157,29 @@ def test_fingerprint_follows_content_and_not_place(make_folder, tmp_path):
     assert folder(tmp_path / "moved").fingerprint() == first
     (root / "metadata.csv").write_text("file_name,speaker_id,emotion\na.wav,1,fear\n")
     assert folder(root).fingerprint() != first
+
+
+def test_fingerprint_notices_other_sound_of_the_same_length(make_folder, write_sound, tmp_path):
+    root = make_folder("file_name,speaker_id,emotion", ["a.wav,1,anger"], ["a.wav"])
+    path = write_sound(root / "a.wav", seconds=10)
+    first, (before, rate) = folder(root).fingerprint(), soundfile.read(path, dtype="int16")
+    # one of its 10 s is silenced, in place, then put back
+    changed = before.copy()
+    changed[80000:96000] = 0
+    soundfile.write(path, changed, rate)
+    assert folder(root).fingerprint() != first
+    soundfile.write(path, before, rate)
+    assert folder(root).fingerprint() == first
+    os.utime(path, (1, 1))  # when it was written does not matter
+    assert folder(root).fingerprint() == first
+
+
+def test_fingerprint_of_flac_goes_by_its_size(tmp_path):
+    # the identity of all published results: sha256 of "{}" and of the rows, written by hand
+    (tmp_path / "a.flac").write_bytes(bytes(1234))
+    row = '["c/a", "c/s", null, null, null, "anger", null, null, "a.flac", 1234, 0.0, null, null]\n'
+    one = Utterance(id="c/a", corpus="c", speaker="c/s", emotion="anger", audio=Audio(path=tmp_path / "a.flac"))
+    assert fingerprint_of([one], tmp_path) == hashlib.sha256(("{}" + row).encode()).hexdigest()
 
 
 def test_bad_files_are_handed_out_with_their_error(make_folder):

@@ -13,6 +13,7 @@ from repkit.api import Corpus
 from repkit.audio import hub
 from repkit.audio.hub import HubCorpus, load_hub
 from repkit.audio.open import open_corpus
+from repkit.audio.rows import DatasetRows
 from repkit.errors import BadAudioError, DataError, RepkitWarning, UsageError
 
 N = 12
@@ -236,6 +237,30 @@ def test_labelled_dataset_with_a_column_map_and_class_names(tmp_path):
         open_corpus("mine", str(path), options={"columns": {"mood": "major"}})
 
 
+@pytest.mark.parametrize("of_the_hub", [False, True])
+def test_class_numbers(tmp_path, monkeypatch, of_the_hub):
+    def as_of_the_hub(paths):
+        return DatasetRows(
+            datasets.Dataset.from_parquet(str(paths[0]), cache_dir=str(tmp_path / "cache")), "audio", "x"
+        )
+
+    if of_the_hub:
+        monkeypatch.setattr(hub, "ParquetRows", as_of_the_hub)
+    features = datasets.Features({**FEATURES, "emotion": datasets.ClassLabel(names=["angry", "sad"])})
+    path = write(tmp_path / "train.parquet", 0, 4, features=features, emotion=[1, -1, None, 0])
+    assert [u.emotion for u in open_corpus("x", str(path)).utterances()] == ["sadness", None, None, "anger"]
+    write(path, 0, 4, features=features, emotion=[1, 2, 2, -2])
+    with pytest.raises(DataError) as caught:
+        open_corpus("x", str(path)).utterances()
+    with pytest.raises(DataError) as streamed:
+        next(iter(open_corpus("x", str(path)).stream(skip=1)))
+    assert streamed.value.problems == caught.value.problems  # those of all rows, not of the one met
+    assert list(caught.value.problems) == [
+        "row 1 and 1 more row: emotion is 2; expected a class from 0 to 1, or -1 for no label",
+        "row 3: emotion is -2; expected a class from 0 to 1, or -1 for no label",
+    ]
+
+
 def test_bad_audio_in_a_row_is_handed_out_and_other_rows_come(tmp_path):
     data = rows(0, 3)
     data["audio"][1] = {"bytes": flac(1)[:200], "path": "cut.flac"}
@@ -262,8 +287,11 @@ def test_splits_of_local_parquet(tmp_path):
     write(tmp_path / "data" / "train-00000-of-00001.parquet", 0, 3)
     write(tmp_path / "data" / "test-00000-of-00001.parquet", 3, 4)
     assert len(open_corpus("x", str(tmp_path), split="test").utterances()) == 1
-    with pytest.raises(DataError, match="splits test, train; expected one split"):
+    with pytest.raises(
+        DataError, match="splits test, train; expected one split; name one with --corpus-set NAME.split=SPLIT"
+    ):
         open_corpus("x", str(tmp_path)).utterances()
+    assert len(open_corpus("x", str(tmp_path), options={"split": "test"}).utterances()) == 1
     with pytest.raises(DataError, match="did you mean 'test'"):
         open_corpus("x", str(tmp_path), split="tests").utterances()
     write(tmp_path / "other" / "partial-dev" / "0000.parquet", 0, 3)
@@ -279,3 +307,11 @@ def test_fingerprint_of_local_parquet_follows_its_files(tmp_path):
     write(tmp_path / "c" / "train.parquet", 0, 4)
     prints = [open_corpus("x", str(tmp_path / folder)).fingerprint() for folder in "abc"]
     assert prints[0] == prints[1] != prints[2]
+    # what changes labels or ids, and what does not
+    changes = [{"rating_range": (1, 7)}, {"language": "de"}, {"emotions": {"x": "anger"}}, {"columns": {"text": ""}}]
+    changed = [open_corpus("x", str(tmp_path / "a"), options=options).fingerprint() for options in changes]
+    changed.append(open_corpus("x", str(tmp_path / "a"), split="train").fingerprint())  # part of ids that are made up
+    assert len({prints[0], *changed}) == 6
+    same = [{"expected_rows": 4}, {"streaming": True}, {"allow_partial": True}]
+    with pytest.warns(RepkitWarning, match="3 rows; expected 4"):
+        assert {open_corpus("x", str(tmp_path / "a"), options=o).fingerprint() for o in same} == {prints[0]}

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from repkit.api import Audio, Utterance
-from repkit.audio.lengths import file_seconds
+from repkit.audio.lengths import file_seconds, utterance_seconds
 
 
 class Files:
@@ -36,6 +36,15 @@ def test_some_files_stand_for_all_and_bad_ones_are_passed_over(tmp_path, write_s
     assert (len(found.seconds), found.n) == (10, 20)
     assert found.hours == pytest.approx(20 * 1.0 / 3600)
     assert len(file_seconds(Files(audio)).seconds) == 10  # of all 20, the bad ones left out
+
+
+def test_the_length_of_a_flac_from_a_pipe_is_that_of_its_sound(tmp_path, write_sound):
+    path = write_sound(tmp_path / "a.flac", seconds=0.5)
+    data = bytearray(path.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # the number of samples in STREAMINFO
+    path.write_bytes(data)
+    one = Utterance(id="c/a", corpus="c", audio=Audio(path=path, start_s=0.2))
+    assert dict(utterance_seconds([one])) == {"c/a": pytest.approx(0.3)}
 
 
 def test_what_is_no_file_has_no_length(tmp_path):

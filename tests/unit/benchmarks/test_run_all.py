@@ -49,3 +49,13 @@ def test_write_index_reads_pages_and_not_itself(tmp_path):
     first = run_all.write_index(tmp_path)
     assert (tmp_path / "benchmarks.md").read_text() == first
     assert run_all.write_index(tmp_path) == first
+
+
+def test_every_published_page_says_in_short_what_came_out():
+    pages = {
+        path.name: run_all.read_page(path.read_text(encoding="utf-8")) for path in run_all.PAGES.glob("benchmarks-*.md")
+    }
+    assert len(pages) > 10
+    assert [name for name, (_, headline, _) in pages.items() if not headline] == []
+    index = (run_all.PAGES / "benchmarks.md").read_text(encoding="utf-8")
+    assert all(f"({name}): {headline}" in index for name, (_, headline, _) in pages.items())

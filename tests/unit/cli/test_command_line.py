@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from repkit.cli import COMMANDS, app
+from repkit.errors import UsageError
 from repkit.plugins import discover
 
 HEAVY = (
@@ -47,6 +48,13 @@ print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) <= set(allowed)
+
+
+def test_a_folder_of_train_ser_is_asked_for_by_its_right_name():
+    result = run("train-ser", "--recipe", "demo", "--corpus", "synthetic_a", "--out", "here")
+    assert isinstance(result.exception, UsageError)
+    assert "write --runs here" in result.exception.message
+    assert "--out" not in run("train-ser", "--help").output
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

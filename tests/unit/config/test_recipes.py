@@ -1,10 +1,12 @@
 """Recipes: strict, all problems at once, extends, --set."""
 
+import re
+
 import pytest
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, list_recipes, load_recipe
 from repkit.config.load import assign, parse_assignment, read_layers, read_tables
-from repkit.config.schema import merge_tables
+from repkit.config.schema import Condition, merge_tables
 from repkit.errors import RecipeError, UsageError
 from repkit.workflows.scale.recipe import ScaleRecipe
 
@@ -54,6 +56,8 @@ def test_set_reaches_into_lists_and_refuses_values():
         assign(tables, ["objectives", "1", "alpha"], 0.3)
     with pytest.raises(UsageError, match="name is a value, not a table"):
         assign(tables, ["name", "first"], 1)
+    with pytest.raises(UsageError, match="^--corpus-set name.first"):
+        assign(tables, ["name", "first"], 1, "--corpus-set")
 
 
 def test_extends_lays_over_and_another_component_replaces_the_whole_table():
@@ -130,3 +134,57 @@ def test_condition_rules(tmp_path):
     with pytest.raises(RecipeError, match="not valid") as caught:
         load_recipe(SerRecipe, path)
     assert "BL is the baseline's" in caught.value.problems[0]
+
+
+def test_a_setting_of_a_component_that_the_recipe_leaves_at_its_default_can_be_changed(tmp_path):
+    path = write(tmp_path, 'name = "x"\n')
+    recipe = load_recipe(SerRecipe, path, ["frontend.n_mels=30", "objectives.0.alpha=0.1", "model.dropout=0.5"])
+    assert (recipe.frontend.name, recipe.frontend.settings) == ("log_mel", {"n_mels": 30})
+    assert [(one.name, one.settings) for one in recipe.objectives] == [("multi_view", {"alpha": 0.1})]
+    assert (recipe.model.name, recipe.model.settings) == ("attentive_cnn", {"dropout": 0.5})
+    other = load_recipe(SerRecipe, path, ["frontend.bands=9", "frontend.name=spectrogram"])
+    assert (other.frontend.name, other.frontend.settings) == ("spectrogram", {"bands": 9})
+    held_out = load_recipe(SerRecipe, path, (), {"protocol": {"hold_out": ["a"]}})
+    assert (held_out.protocol.name, held_out.protocol.settings) == ("leave_one_speaker_group_out", {"hold_out": ["a"]})
+
+
+def test_embeddings_given_replace_those_of_the_recipe():
+    own = [{"name": "own", "embeddings": "OLD"}, {"name": "sys", "set": {"target_audio": "test"}}]
+    new = [Condition(name="new", embeddings="NEW")]
+    found = SerRecipe(name="x", conditions=own).with_embeddings(new).conditions
+    assert [(c.name, c.embeddings, c.set) for c in found] == [
+        ("sys", None, {"target_audio": "test"}), ("sys.new", "NEW", {"target_audio": "test"}),
+    ]  # fmt: skip
+    assert [c.name for c in SerRecipe(name="x", conditions=own[:1]).with_embeddings(new).conditions] == ["new"]
+
+
+SGD, TIMED = 'optimiser = "sgd"\n', 'schedule = "time_decay"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[training]\nmomentum = 0.9\n", "training.momentum: 0.9 is not read without optimiser = 'sgd'"),
+        (f"[training]\n{SGD}adam_epsilon = 1e-7\n", "training.adam_epsilon: 1e-07 is not read without optimiser = 'adam'"),
+        ("[training]\ndecay = 0.1\n", "training.decay: 0.1 is not read without schedule = 'time_decay'"),
+        ("[training]\nmin_gain = 0.1\n", "training.min_gain: 0.1 is not read without patience; .* or min_gain = 0"),
+        ("[training]\ncrop_s = 2\n[segments]\nlength_s = 0.5\n", r"crop_s: 2 beside \[segments\].* 0.5 s long"),
+        ('[[phases]]\nname = "a"\ntraining = {crop_s = 2}\n[segments]\nlength_s = 0.5\n', r"crop_s: 2 beside \[seg"),
+        (f'[training]\n{SGD}[[phases]]\nname = "a"\ntraining = {{optimiser = "adam", momentum = 0.5}}\n',
+         r"phases.a.training.momentum: 0.5"),
+        ('[[conditions]]\nname = "c"\nset.training = {momentum = 0.5}\n', r"conditions.c.set.training.momentum: 0.5"),
+        # of use to a phase or a condition, or read
+        (f"[training]\n{SGD}momentum = 0.9\n{TIMED}decay = 0.1\npatience = 3\nmin_gain = 0.1\ncrop_s = 2\n", None),
+        ('[training]\nmomentum = 0.9\n[[phases]]\nname = "a"\ntraining = {optimiser = "sgd"}\n', None),
+        ('[training]\nmomentum = 0.9\n[[conditions]]\nname = "c"\nset.training = {optimiser = "sgd"}\n', None),
+    ],
+)  # fmt: skip
+def test_settings_that_would_change_nothing_are_refused(tmp_path, text, said):
+    path = write(tmp_path, f'name = "x"\n{text}')
+    if said is None:
+        assert load_recipe(SerRecipe, path).name == "x"
+        return
+    with pytest.raises(RecipeError, match="settings that would change nothing") as caught:
+        load_recipe(SerRecipe, path)
+    (line,) = caught.value.problems
+    assert re.search(said, line)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from repkit.api import Fold, Utterance
@@ -84,6 +86,21 @@ def test_flags():
     assert "no dev part in 1 of 1 folds" in flags([Fold("one", ids("a"), (), ids("d"))])
 
 
+def test_test_parts_of_one_gender_are_flagged_where_genders_are_known():
+    fold = [Fold("one", ids("a", "b"), (), ids("c", "d"))]
+    for genders, flagged in (
+        ("fmff", True),
+        ("fmmm", True),
+        ("fmfm", False),
+        ("ffff", False),
+        ("fm..", False),
+        ("fmf.", False),
+    ):
+        words = dict(zip("abcd", ({"f": "female", "m": "male"}.get(g) for g in genders), strict=True))
+        known = [utterance(u.id, u.speaker, u.emotion, gender=words[u.speaker[-1]]) for u in UTTERANCES]
+        assert ("of one gender only" in flags(fold, known)) is flagged, genders
+
+
 def test_sentences_and_sessions_shared_between_train_and_test():
     said = [
         utterance(u.id, u.speaker, u.emotion, text=f" Say {u.id[-1]}", session="c/s1" if u.speaker < "c/c" else "c/s2")
@@ -92,6 +109,17 @@ def test_sentences_and_sessions_shared_between_train_and_test():
     text = flags([Fold("one", ids("a"), (), ids("b"))], said)
     assert "4 of 4 test utterances say a sentence that is also in train" in text
     assert "4 of 4 test utterances come from a session that is also in train" in text
+    some = [u if u.id in ("c/b0", "c/a0") else utterance(u.id, u.speaker, u.emotion) for u in said]
+    some = [replace(u, text="say 0") if u.text else u for u in some]
+    text = flags([Fold("one", ids("a"), (), ids("b"))], some)
+    assert "1 of the 1 test utterances whose sentence is known (of 4) say a sentence that is also in train" in text
+    assert "1 of the 1 test utterances whose session is known (of 4) come from a session" in text
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "..", ".", "", " a", "a\nb"])
+def test_a_fold_that_cannot_have_a_folder_is_refused(name):
+    with pytest.raises(DataError, match="its name cannot be that of a folder"):
+        audit_folds([Fold(name, ids("a"), ids("b"), ids("c"))], UTTERANCES)
 
 
 @pytest.mark.parametrize(

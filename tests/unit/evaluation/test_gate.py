@@ -172,6 +172,21 @@ def test_a_corpus_that_was_asked_for_and_is_not_there_is_missed():
     assert "no utterance of z" in gate.reasons[0]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_encoder_that_one_corpus_lacks_is_named(mode):
+    """A bad seed that is missing on y would make the mean over corpora one of different encoders: +50 became +75."""
+    parts = [*both_modes(GOOD, HALF), *both_modes(GOOD, HALF, corpus="y")]
+    parts += [
+        rows(BOTH_TRAINED, HALF, mode=m, corpus=c, member="s1") for m in MODES for c in "xy" if (m, c) != (mode, "y")
+    ]
+    gate = judge(table(*parts), n_resamples=50)
+    assert gate.verdict == "cannot be told"
+    words = (
+        f"encoder s1 has no predictions on y as [functionals + trained] under {mode.replace('_', '-')} normalisation"
+    )
+    assert gate.reasons == (words,)
+
+
 def test_tables_that_cannot_be_are_refused():
     good = table(*both_modes(GOOD, HALF))
     with pytest.raises(DataError, match="columns speaker missing"):

@@ -1,3 +1,4 @@
+import math
 import random
 from collections import Counter
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold
 
-from repkit.api import EvaluationProtocol, Utterance
+from repkit.api import EvaluationProtocol, Utterance, splits
+from repkit.api.splits import DevConfig, split_dev
 from repkit.errors import DataError
 from repkit.evaluation.audit import audit_folds
 from repkit.evaluation.protocols import (
@@ -95,6 +97,57 @@ def test_dev_holds_all_classes_and_both_genders_where_possible():
         assert {gender[s] for s in chosen} == {"female", "male"}
         assert {emotion[i] for i in fold.dev} == set(EMOTIONS)
         assert {emotion[i] for i in fold.train} == set(EMOTIONS)
+
+
+def faults_by_counting(dev, speakers, utterances):
+    """The faults of a choice of dev speakers as the documentation of the split tells them, counted anew."""
+    inside = Counter(u.emotion for u in utterances if u.speaker in dev)
+    outside = Counter(u.emotion for u in utterances if u.speaker not in dev)
+    classes = {u.emotion for u in utterances}
+    gender = {u.speaker: u.gender for u in utterances}
+    women, men = (sum(gender[s] == g for s in dev) for g in ("female", "male"))
+    share = inside.total() / len(utterances) / (len(dev) / len(speakers))
+    departure = round(max(0.0, abs(math.log2(share)) - 1), 6)
+    return len(classes - set(outside)), len(classes - set(inside)), max(0, abs(women - men) - len(dev) % 2), departure
+
+
+def test_dev_speakers_are_those_of_the_best_single_swaps():
+    draw = random.Random(1)
+    n_swapped = 0
+    for case in range(30):
+        utterances = [
+            Utterance(id=f"c/{s}_{k}", corpus="c", speaker=f"c/{s}", gender=gender, emotion=draw.choice(said))
+            for s, gender, said in (
+                (f"{n:02d}", draw.choice(("female", "male", None)), draw.sample(EMOTIONS, draw.randint(1, 3)))
+                for n in range(draw.randint(4, 12))
+            )
+            for k in range(draw.randint(1, 10))
+        ]
+        names = sorted({u.speaker for u in utterances})
+        size = draw.randint(1, 3)
+        start = case * size % len(names)
+        order = names[start:] + names[:start]
+        dev = order[:size]
+        while True:
+            swaps = [[t if one == s else one for one in dev] for s in dev for t in order if t not in dev]
+            best = min(swaps, key=lambda swap: faults_by_counting(swap, names, utterances))  # the first of equal ones
+            if faults_by_counting(best, names, utterances) >= faults_by_counting(dev, names, utterances):
+                break
+            dev, n_swapped = best, n_swapped + 1
+        _, found = split_dev(utterances, DevConfig(n_dev_speakers=size), case, "x")
+        assert speakers(found, utterances) == set(dev), case
+    assert n_swapped > 20
+
+
+def test_no_swap_is_tried_where_the_first_choice_has_no_fault(monkeypatch):
+    tried, count = [], splits._least_faults
+    monkeypatch.setattr(
+        splits, "_least_faults", lambda inside, *more: tried.append(len(inside)) or count(inside, *more)
+    )
+    utterances = corpus(80, n_each=1)
+    _, dev = split_dev(utterances, DevConfig(), 0, "x")
+    assert tried == [1]
+    assert speakers(dev, utterances) == {f"toy/s{s:02d}" for s in range(12)}
 
 
 def test_the_only_speaker_of_a_class_stays_in_train():

@@ -163,7 +163,7 @@ def test_unknown_names_and_groups(repkit_main, monkeypatch):
     monkeypatch.setenv("REPKIT_PLUGINS", "none")
     code, _, err = repkit_main("plugins", "check", "aldeneh_cnn")
     assert code == 3
-    assert "it comes with repkit-baselines (pip install repkit-baselines)" in err
+    assert "it comes with repkit-baselines (in a clone of repkit: pip install ./plugins/repkit-baselines)" in err
 
 
 def test_a_component_that_keeps_the_rules_is_told_so(repkit_main, distribution):
@@ -181,7 +181,8 @@ def test_wrong_shapes_are_found_and_blamed(repkit_main, distribution):
     assert code == 3
     assert "logits['emotion'] has the shape (6, 3), (6, 4) was expected" in rows(out)["logits_of_every_view"]
     assert err.startswith("error: plugin stranger 1.2 (repkit.models: crooked): ")
-    assert "logits_of_every_view prevents: a run that fails when its first predictions are written" in err
+    assert "  - logits_of_every_view: " in err
+    assert "Prevents: a run that fails when its first predictions are written" in err
 
 
 def test_losses_that_are_not_finite_are_found_and_blamed(repkit_main, distribution):
@@ -198,6 +199,72 @@ def test_a_broken_import_is_told_by_check_and_show(repkit_main, distribution):
         code, _, err = repkit_main("plugins", command, "gone")
         assert code == 3
         assert "plugin stranger 1.2 (repkit.models: gone = no_such_module_anywhere:Thing) failed to import" in err
+
+
+def test_a_version_that_is_no_pair_and_a_component_that_is_no_class_are_told_by_every_command(
+    repkit_main, distribution, tmp_path
+):
+    code = MODEL + "\nMean.api_version = '1.0'\nNUMBER = 7\n"
+    distribution("stranger", {"repkit.models": {"mean": "{module}:Mean", "number": "{module}:NUMBER"}}, code)
+    train = ("train-ser", "--recipe", "demo", "--corpus", "synthetic_a", "--dry-run", "--set")
+    for name, said in (
+        ("mean", "(repkit.models: mean): api_version = '1.0'; write a pair of whole numbers such as (1, "),
+        ("number", "(repkit.models: number): points to an int; a class was expected"),
+    ):
+        for command in (("plugins", "show", name), ("plugins", "check", name), (*train, f"model.name={name}")):
+            code, out, err = repkit_main(*command)
+            assert (code, out) == (3, ""), command
+            assert f"plugin stranger 1.2 {said}" in err
+
+
+def test_checks_that_fail_of_one_cause_are_told_together_and_last(repkit_main, distribution):
+    code = MODEL.replace("shared = torch.tanh", "raise IndexError('nothing there')\n        shared = torch.tanh")
+    module = distribution("stranger", {"repkit.models": {"mean": "{module}:Mean"}}, code)
+    code, out, err = repkit_main("plugins", "check", "mean")
+    assert code == 3
+    results = [line for line in out.splitlines() if "  failed" in line]
+    assert len(results) > 5
+    assert out.splitlines()[-len(results) :] == results
+    told = [line for line in err.splitlines() if "nothing there" in line]
+    assert len(told) == 1
+    assert told[0].startswith("  - logits_of_every_view (and ")
+    assert f"Got: IndexError in {module}.py, line 2" in told[0]
+    assert "To do: mend the component" in told[0]
+
+
+def test_a_file_of_the_package_that_is_no_python_is_named(repkit_main, distribution, tmp_path):
+    module = distribution("stranger", {"repkit.models": {"mean": "{module}.model:Mean"}})
+    package = tmp_path / "site" / module
+    (tmp_path / "site" / f"{module}.py").unlink()
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model.py").write_text(MODEL)
+    (package / "notes.py").write_text("import os\nthis is no python\n")
+    code, out, _ = repkit_main("plugins", "check", "mean")
+    assert code == 3
+    assert "notes.py, line 2 cannot be read as Python: invalid syntax" in rows(out)["imports_only_the_contract"]
+
+
+def test_a_broken_corpus_ends_with_code_3(repkit_main, distribution):
+    code = """
+from repkit import api
+
+class Voices:
+    class Config(api.Config):
+        name: str = "kit"
+
+    def __init__(self, config):
+        self.name = config.name
+
+    def utterances(self, *given, **named):
+        raise FileNotFoundError("no table")
+
+    read = stream = fingerprint = utterances
+"""
+    module = distribution("stranger", {"repkit.corpora": {"voices": "{module}:Voices"}}, code)
+    code, _, err = repkit_main("corpora", "check", "mine=plugin:voices")
+    assert code == 3
+    assert f"plugin stranger 1.2 (repkit.corpora: voices): FileNotFoundError in {module}.py, line 12: no table" in err
 
 
 def test_another_major_version_of_the_contract_is_refused(repkit_main, distribution):
@@ -255,9 +322,13 @@ def test_the_doctor_says_all_is_well(repkit_main, distribution, quick_doctor):
 def test_the_doctor_says_what_is_wrong(repkit_main, distribution, quick_doctor):
     distribution("stranger", {"repkit.models": {"gone": "no_such_module_anywhere:Thing"}})
     distribution("misspelt-stranger", {"repkit.model": {"thing": "{module}:Thing"}})
+    distribution("loud-stranger", {"repkit.corpora": {"NC-Hum": "collections:OrderedDict"}})
+    assert "not small letters, digits and underscores: loud-stranger 1.2: NC-Hum" in repkit_main("plugins", "list")[1]
     code, out, err = repkit_main("plugins", "doctor")
     assert code == 3
-    assert out.splitlines()[-1].endswith(", 2 problems")
+    assert out.splitlines()[-1].endswith(", 4 problems")
+    assert "plugin loud-stranger 1.2 (repkit.corpora: NC-Hum): 'NC-Hum' is no name of the rule" in err
+    assert "plugin loud-stranger 1.2 (repkit.corpora: NC-Hum): has no settings" in err
     assert "  - plugin stranger 1.2 (repkit.models: gone): no_such_module_anywhere:Thing failed to import" in err
     assert "which repkit does not read; write 'repkit.models' in its pyproject.toml" in err
 

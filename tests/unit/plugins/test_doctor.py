@@ -143,11 +143,13 @@ def test_requirements_that_are_not_met(distribution):
         "pydantic>=1",
         "pytest; extra == 'test'",
         "torch>=99; sys_platform == 'x'",
+        "repkit>=9",
     ]
     distribution("needy-plugin", {"repkit.models": {"thing": "{module}:Thing"}}, GOOD, requires=needs)
     found = [str(finding) for finding in examine()]
-    assert len(found) == 2
+    assert len(found) == 3
     assert found[0].startswith("needy-plugin: needs numpy<1; 2.")
+    assert found[2].endswith("is installed; install it from a clone")  # the index has a stranger of that name
     assert found[1] == (
         "needy-plugin: needs no-such-distribution>=2, which is not installed; pip install 'no-such-distribution>=2'"
     )

@@ -1,7 +1,8 @@
 import pytest
 
+from repkit.cli import main
 from repkit.errors import UsageError
-from repkit.report.compare import _letter, compare_runs
+from repkit.report.compare import _letter, compare, compare_runs
 
 SMALL = {"emotion": ("anger", "happiness", "neutral", "sadness")}
 
@@ -25,12 +26,31 @@ def test_runs_of_one_and_of_several_protocols(fabricate):
     assert "stats " in li.split("|")[9]
     assert not (one / "results.json").exists()
     assert "nan" not in text
-    none = compare_runs([one], view="valence")
-    assert "No run has predictions of valence" in none
-    assert "All rows were measured under one protocol" in none
+    with pytest.raises(UsageError, match="--view valense: no run predicts it.*one of emotion was expected"):
+        compare_runs([one], view="valense")
     with pytest.raises(UsageError, match="no run directory"):
         compare_runs([])
 
 
 def test_letters():
     assert [_letter(n) for n in (0, 25, 26, 53)] == ["a", "z", "aa", "bb"]
+
+
+def test_runs_that_predict_no_emotion_are_compared_by_what_they_predict(fabricate, monkeypatch, capsys):
+    plain = {"conditions": (), "seeds": (0,), "n_speakers": 3, "extra": False}
+    arousal = {"arousal": ("low", "medium", "high")}
+    one, both = (
+        fabricate(name="one", **plain, views=arousal),
+        fabricate(name="both", **plain, views={**SMALL, **arousal}),
+    )
+    text = compare_runs([one])
+    assert "All rows were measured under one protocol. UAR of arousal in percent" in text
+    assert "| neumann2019: toy" in text
+    rows = compare([both, one]).rows
+    assert [row["view"] for row in rows] == ["arousal", "arousal"]  # what both have, though one begins with emotion
+    assert [row["view"] for row in compare([both]).rows] == ["emotion"]
+    monkeypatch.setattr("sys.argv", ["repkit", "report", str(both), str(one), "--view", "emotion"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "Without a row, for want of predictions of emotion: `one`" in capsys.readouterr().out

@@ -287,6 +287,17 @@ def test_one_condition_can_be_refused_and_the_other_ranked(make_run):
     board = make_board([run], n_resamples=50)
     assert [row["condition"] for row in group_of(board)["inductive"]] == ["BL"]
     assert [(r.condition, "test folds" in r.reason) for r in board.refused] == [("tuned", True)]
+    # and the other way round: the recipe chooses on test, a condition of it does not
+    run = make_run(
+        "honest", conditions=("BL", "honest"), parts={"selection": "test", "selection_of": {"honest": "dev.uar"}},
+        recipe={
+            "training": {"select_by": "test"},
+            "conditions": [{"name": "honest", "set": {"training": {"select_by": "dev.uar"}}}],
+        },
+    )  # fmt: skip
+    board = make_board([run], n_resamples=50)
+    assert [(row["condition"], row["selection"]) for row in group_of(board)["inductive"]] == [("honest", "dev UAR")]
+    assert [r.condition for r in board.refused] == ["BL"]
 
 
 def test_other_label_sets_and_protocols_are_not_mixed(make_run):

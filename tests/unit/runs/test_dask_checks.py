@@ -96,7 +96,7 @@ def test_a_scheduler_that_goes_away_is_told(run):
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UsageError, match=r'pip install "repkit\[distributed\]"'):
+    with pytest.raises(UsageError, match=r'in a clone of repkit: pip install "\.\[distributed\]"'):
         on_dask(None, 2)
 
 

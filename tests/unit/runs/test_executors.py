@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import re
+import signal
+import sys
 import time
 
 import numpy as np
@@ -139,3 +142,41 @@ def test_executors_by_name():
         open_executor("processes", 1, "tcp://x:1")
     with pytest.raises(UsageError, match="workers: 0; at least 1"):
         processes(0)
+
+
+def leave_on_one(context, job, on_epoch):
+    if job == 1:
+        sys.exit(0)
+    return job
+
+
+def leave_hard(context, job, on_epoch):
+    time.sleep(0.2)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_leaves_with_0_has_failed(workers):
+    events, error = collect(leave_on_one, [1, 2], workers)
+    assert isinstance(error, RuntimeError)
+    assert "job 1" in str(error)
+    assert 1 not in [event.job for event in events if event.kind == "done"]
+
+
+def test_a_process_that_ends_with_0_in_its_job_is_not_waited_for():
+    _, error = collect(leave_hard, [1, 2], 2)
+    assert "died with exit code 0 while running" in str(error)
+
+
+def be_killed_or_talk(context, job, on_epoch):
+    if job == 0:
+        os.kill(os.getpid(), signal.SIGKILL)  # at once: the news that it started dies with it
+    for epoch in range(100):
+        time.sleep(0.02)
+        on_epoch(epoch)
+
+
+def test_a_killed_process_is_told_of_at_once_though_the_others_are_never_silent():
+    events, error = collect(be_killed_or_talk, list(range(8)), 2)
+    assert re.search("worker process . died with exit code -9 (in or before its first job|while running 0)", str(error))
+    assert "done" not in {event.kind for event in events}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,25 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(tmp_path):
     new, resumed = RunDirectory.open(tmp_path, "demo", "abcdef0123")
     assert not resumed
     assert new.path != first.path
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_begun_by_another_process_in_the_same_second_is_seen(tmp_path, monkeypatch, finished):
+    """Between the look for unfinished runs and the new folder; a finished one is never overwritten."""
+    monkeypatch.setattr("repkit.runs.directory.utc_now", lambda: "20260131T235959Z")
+    mkdir, other = Path.mkdir, RunDirectory(tmp_path / "demo" / "20260131T235959Z_abcdef01")
+
+    def slow(path, *arguments, **more):
+        if path == other.path and not path.exists():
+            mkdir(path, parents=True)
+            if finished:
+                other.set_status("done")
+        mkdir(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "mkdir", slow)
+    run, resumed = RunDirectory.open(tmp_path, "demo", "abcdef0123")
+    assert resumed != finished
+    assert run.path.name == ("20260131T235959Z-2_abcdef01" if finished else other.path.name)
 
 
 def test_a_job_folder_is_there_as_a_whole_or_not_at_all(tmp_path):

@@ -9,6 +9,7 @@ from torch import nn
 
 from repkit.errors import UsageError
 from repkit.runs.seeding import derive_seed
+from repkit.stage_one.frontends import states_start_s
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig, GruEncoderEncoder
 from repkit.stage_one.naming import own_seed
 from repkit.stage_one.open import open_encoder
@@ -156,6 +157,22 @@ def test_readouts_have_names_and_sizes(run, options, name, dim):
     assert all(values.shape[-1] == dim for values in found)
     assert encoder.level == ("frame" if found[0].ndim == 2 else "utterance")
     assert (encoder.frame_shift_s is None) == (encoder.level == "utterance")
+
+
+def test_states_say_how_much_silence_is_cut_away_before_them(run):
+    sound = sounds()[0]
+    late = np.concatenate([np.zeros(8000, np.float32), sound, np.zeros(8000, np.float32)])
+    encoder = open_encoder(str(run), level="frame")
+    assert (encoder.start_s(late), states_start_s(open_encoder(str(run)), late)) == (0.0, None)
+    config = run / "encoder" / "config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "frontend": {**settings["frontend"], "trim_db": 40.0}}))
+    encoder = open_encoder(str(run), level="frame")
+    # windows of 40 ms every 10 ms: the first that is loud begins at most 40 ms before the sound
+    assert 0.46 <= states_start_s(encoder, late) <= 0.5
+    n = len(encoder.encode([late])[0])
+    assert len(sound) / 160 - 3 <= n <= len(sound) / 160 + 8
+    assert encoder.start_s(np.zeros(16000, np.float32)) == 0.0
 
 
 def test_untrained_keeps_architecture_and_constants_and_draws_weights(run):

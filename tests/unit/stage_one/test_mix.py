@@ -111,6 +111,16 @@ def test_an_objective_that_breaks_its_contract_is_blamed(monkeypatch):
     monkeypatch.setattr(model.objectives["apc_1"], "forward", lambda *given: {"l1": torch.ones(2)})
     with pytest.raises(PluginError, match=r"repkit.pretraining: apc\): the loss 'l1' is \(2,\)"):
         model(*material(), 0.0, generator())
+    monkeypatch.setattr(model.objectives["apc_1"], "forward", lambda *given: {"l.1": torch.ones(())})
+    with pytest.raises(PluginError, match=r"the name of the loss 'l.1'; a word without a dot was expected"):
+        model(*material(), 0.0, generator())
+    monkeypatch.setattr(model.objectives["apc_1"], "forward", lambda *given: {"l1": torch.ones(())})
+    with pytest.raises(PluginError, match=r"apc\): the losses l1 depend on no parameter"):
+        model(*material(), 0.0, generator())
+    with torch.no_grad():  # as a score on held-out speech
+        assert float(model(*material(), 0.0, generator())["apc_1.l1"]) == 1.0
+    monkeypatch.setattr(model.objectives["apc_1"], "forward", lambda *given: {"l1": torch.zeros(())})
+    assert float(model(*material(), 0.0, generator())["apc_1.l1"]) == 0.0  # nothing to predict in this batch
 
 
 @pytest.mark.parametrize(

@@ -152,8 +152,9 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(toy, tmp_pa
 
     config = mixed(dev_speakers=0, checkpoint_every_steps=1, standardise=False, objectives=({"name": "apc"},))
     monkeypatch.setattr(Pieces, "batch", batch)
-    with pytest.raises(DataError, match="not a number in epoch 1, update") as caught:
+    with pytest.raises(DataError, match=r"not a number in epoch 1, update") as caught:
         run(toy, tmp_path / "run", config)
+    assert "the loss (apc.l1) is not a number" in caught.value.message
     assert "toy/007" in caught.value.problems
     found = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
     assert found is None or all(torch.isfinite(t).all() for t in found.tensors.values())

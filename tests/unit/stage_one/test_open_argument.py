@@ -92,7 +92,9 @@ def test_what_is_missing_or_too_much_is_said(spec, said):
 @pytest.mark.parametrize("spec", ["elsewhere:x", "elsewhere"])
 def test_an_encoder_of_a_package_that_is_not_installed_names_the_package(spec, monkeypatch):
     monkeypatch.setitem(discover.KNOWN_ELSEWHERE, "elsewhere", "repkit-elsewhere")
-    with pytest.raises(PluginError, match=r"it comes with repkit-elsewhere \(pip install repkit-elsewhere\)"):
+    with pytest.raises(
+        PluginError, match=r"it comes with repkit-elsewhere \(in a clone .*\./plugins/repkit-elsewhere\)"
+    ):
         open_encoder(spec)
 
 

@@ -102,6 +102,15 @@ def test_it_learns_and_says_what_it_did(toy, tmp_path, small):
     }  # fmt: skip
 
 
+def test_utterances_of_unknown_speakers_are_counted_by_corpus(toy, make_store, make_utterances, tmp_path, small):
+    stores = [toy[0], make_store(tmp_path / "more", n=8, corpus="mine")]
+    utterances = [*toy[1], *make_utterances(8, "mine", speakers=0)]
+    results = pretrain(stores, utterances, tmp_path / "run", small(epochs=1, dev_speakers=0.0), "none")
+    known, mine = results["provenance"]["corpora"]
+    assert "utterances_of_unknown_speakers" not in known
+    assert (mine["utterances"], mine["utterances_of_unknown_speakers"]) == (8, 8)
+
+
 def test_best_and_last_are_both_kept_and_the_choice_is_said(toy, tmp_path, small):
     for export in ("last", "best"):
         results = run(toy, tmp_path / export, small(epochs=6, learning_rate=0.3, export=export))

@@ -10,6 +10,7 @@ from sklearn.svm import SVC
 
 from repkit.api import Batch, LabelledVectors, TaskSpec
 from repkit.errors import DataError
+from repkit.stage_two import svm
 from repkit.stage_two.logistic_regression import LogisticRegression
 from repkit.stage_two.mlp import Mlp
 from repkit.stage_two.svm import Svm
@@ -51,6 +52,28 @@ def test_svm_decides_as_scikit_learn_does_on_the_vectors_themselves(n_classes, k
     else:  # scikit-learn's of two classes point to the second
         normals = theirs.coef_ * (-1 if len(theirs.classes_) == 2 else 1)
         np.testing.assert_allclose(model.kept("emotion", "normals"), normals, atol=1e-6)
+
+
+def test_svm_refuses_what_memory_does_not_hold_and_keeps_one_set_of_products(monkeypatch):
+    known, _ = material(3)
+    linear, gaussian = made(Svm, kernel="linear", c=(1.0,)), made(Svm, c=(1.0,), gamma=(0.05,))
+    # 100 utterances: 100 * 100 numbers of 8 bytes, for the Gaussian kernel beside the distances
+    monkeypatch.setattr(svm, "free_memory", lambda: 80_000.0)
+    linear.fit("emotion", known, linear.candidates()[0], 0)
+    with pytest.raises(DataError, match=r"100 utterances take 0\.0 GB .* \(--set model\.name=logistic_regression"):
+        gaussian.fit("emotion", known, gaussian.candidates()[0], 0)
+    monkeypatch.setattr(svm, "free_memory", lambda: 160_000.0)
+    gaussian.fit("emotion", known, gaussian.candidates()[0], 0)
+    kept = gaussian._products[1]
+    monkeypatch.setattr(svm, "free_memory", lambda: 0.0)
+    gaussian.fit("emotion", known, gaussian.candidates()[0], 0)  # the same utterances: what is there is used
+    assert gaussian._products[1] is kept
+    np.testing.assert_allclose(kept, torch.cdist(known.values, known.values).square(), atol=1e-4)
+
+
+def test_free_memory_is_that_of_this_machine():
+    found = svm.free_memory()
+    assert found is None or 1e6 < found < 1e15
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])

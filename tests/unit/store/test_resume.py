@@ -101,6 +101,25 @@ def test_an_orderly_stop_loses_nothing(tmp_path, kind, stop):
     ]
 
 
+def test_starts_are_kept_through_a_stop_and_told_where_all_are_known(tmp_path):
+    """One short shard is taken up again; a shard of an earlier repkit, without starts, leaves the store without them."""
+    items = [(f"c/{i}", np.ones((2, 6))) for i in range(7)]
+    for name, early in (("told", 0.25), ("old", None)):
+        path, spec = tmp_path / name, make_spec()
+        for stop in (2, 7):
+            with StoreWriter(path, spec, 5) as writer:
+                for place, (id, values) in enumerate(items[writer.n_done : stop], writer.n_done):
+                    writer.add(id, values, place / 8 if place >= 2 else early)
+        with StoreWriter(path, spec, 5) as writer:
+            for place in range(7, 15):  # one shard of nothing that is kept
+                writer.leave_out(f"c/{place}", "silent")
+            writer.finish()
+    starts = open_store(tmp_path / "told").starts
+    assert list(starts.values()) == [0.25, 0.25, 0.25, 0.375, 0.5, 0.625, 0.75]
+    assert list(starts) == [id for id, _ in items]
+    assert open_store(tmp_path / "old").starts is None
+
+
 def test_many_small_steps(tmp_path, kind):
     items = make_items(kind)
     spec = make_spec(kind)

@@ -48,6 +48,17 @@ def test_keeps_the_newest_two_and_sweeps_strays(tmp_path):
     ]
 
 
+def test_a_training_that_was_gone_back_behind_is_forgotten(tmp_path):
+    _save(tmp_path, 120, keep=1)
+    _save(tmp_path, 110, keep=1)
+    assert load_newest_checkpoint(tmp_path).tensors["w"].tolist() == [110.0] * 3
+    assert len(list(tmp_path.iterdir())) == 2
+    for step in (115, 118, 130):
+        _save(tmp_path, step)
+    _save(tmp_path, 119)
+    assert sorted(p.name for p in tmp_path.glob("*.json")) == ["step-000000118.json", "step-000000119.json"]
+
+
 @pytest.mark.parametrize("harm", ["truncate", "flip", "empty", "json", "missing"])
 def test_walks_back_over_a_damaged_one(tmp_path, harm):
     _save(tmp_path, 1)

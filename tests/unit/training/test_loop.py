@@ -88,8 +88,17 @@ def test_a_loss_that_is_not_finite_stops_with_its_terms_and_utterances():
         def forward(self, outputs, batch, progress):
             return {"x": outputs.logits["emotion"].sum() * float("nan")}
 
-    with pytest.raises(DataError, match=r"epoch 1, batch 0: the loss is not finite \(ce.x nan\).*c/"):
+    with pytest.raises(DataError, match=r"epoch 1, batch 0: the loss is not finite \(ce.x nan\).*c/") as caught:
         run(objective=Broken())
+    assert "nothing was learnt before" in caught.value.message
+    assert "learning_rate" not in caught.value.message
+
+    class Later(Broken):
+        def forward(self, outputs, batch, progress):
+            return super().forward(outputs, batch, progress) if progress else {"x": outputs.logits["emotion"].sum()}
+
+    with pytest.raises(DataError, match=r"batch 1: .*lower training.learning_rate"):
+        run(objective=Later(), epochs=1, batch_size=2)
 
 
 def test_gradient_clipping_bounds_the_step():

@@ -12,7 +12,7 @@ from repkit.config import SerRecipe
 from repkit.errors import DataError, RecipeError, SpeakerLeakError
 from repkit.stage_two.attentive_cnn import AttentiveCnn
 from repkit.stage_two.multi_view import MultiView
-from repkit.training.course import Training
+from repkit.training.course import Course, Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
 from repkit.training.loop import fit
 from repkit.training.optim import scheduled_rate
@@ -239,12 +239,30 @@ def test_routes_train_one_view_at_a_time_and_only_what_has_its_label():
     assert all(shown == {"emotion": route == "emotion", "arousal": route == "arousal"} for route, shown in seen[:8])
 
 
+def test_class_balanced_batches_hold_only_what_has_a_label():
+    some = data()
+    some.data.targets["arousal"][:12] = MISSING
+    some.data.targets["arousal"][12:] = (torch.arange(12) > 2).long()  # 3 of low, 9 of high
+    given = recipe([{"name": "a", "views": ["arousal"]}], sampler="class_balanced", steps_per_epoch=250)
+    (phase, table) = given.resolved_phases()[0]
+    every, none = torch.arange(24), torch.arange(0)
+    course = Course(Training(model(), objectives(), some, every, none, table, 0, scores, phase=phase))
+    drawn = torch.cat([items for items, _ in course.batches()])
+    assert len(drawn) == 1000
+    # three standard deviations of 1000 throws of a coin are 47
+    counts = torch.bincount(drawn, minlength=24)
+    assert counts[:12].sum() == 0
+    assert abs(int(counts[12:15].sum()) - 500) < 47
+
+
 def test_class_weights_by_hand():
     target = torch.tensor([0, 0, 0, 1, 0, 1, 1, MISSING])
     corpora = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     whole = class_weights("balanced", target, torch.arange(8), corpora)
     # 7 labelled: 4 of class 0, 3 of class 1: N / (C N_c) = 7 / (2 * 4), 7 / (2 * 3)
     assert whole[:4] == pytest.approx(torch.tensor([7 / 8, 7 / 8, 7 / 8, 7 / 6]))
+    # what has no class in the view that weighs is neither: its losses of other views count as they are
+    assert whole[7] == 1
     each = class_weights("balanced_per_corpus", target, torch.arange(8), corpora)
     # corpus 0: 3 and 1 of 4; corpus 1: 1 and 2 of 3
     assert each[:7] == pytest.approx(torch.tensor([4 / 6, 4 / 6, 4 / 6, 4 / 2, 3 / 2, 3 / 4, 3 / 4]))

@@ -86,7 +86,7 @@ def stacked(data, jobs, size=4, **settings):
         {"fusion": "none", "optimiser": "adamw", "weight_decay": 0.1},
         {"fusion": "early", "optimiser": "sgd", "momentum": 0.9, "gradient_clip_norm": 0.1},
         {"optimiser": "adadelta", "learning_rate": 1.0, "select_by": "last", "patience": None},
-        {"crop": 20, "learning_rate_steps": (1.0, 0.1), "schedule": "time_decay", "decay": 0.01},
+        {"crop": 20, "fusion": "early", "learning_rate_steps": (1.0, 0.1), "schedule": "time_decay", "decay": 0.01},
         {"optimiser": "sgd", "weight_decay": 0.01, "sampler": "class_balanced", "steps_per_epoch": 3},
         {"phase": PhaseTable(name="heads", train=("head",), views=("arousal",))},
     ],

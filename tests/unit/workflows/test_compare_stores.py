@@ -1,11 +1,16 @@
 """Which store is what, which are seeds of one encoder, and whose control is whose."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from repkit.config import SerRecipe, load_recipe
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
 from repkit.store import StoreSpec, StoreWriter
+from repkit.workflows.compare.run import Request, command_of, plan_units
 from repkit.workflows.compare.stores import controls_of, family_of, read_entries, role_of
 
 GRU = {"encoder": "gru_autoencoder", "readout": "pooled", "frontend": {"name": "spectrogram"}}
@@ -133,3 +138,39 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UsageError, match="name it by --functionals"):
         read_entries(sets, ["x"])
     assert [e.role for e in read_entries(sets, ["x"], functionals="f2")] == ["other", "functionals"]
+
+
+def asked(tmp_path, **more):
+    some = [write(tmp_path, "functionals", {"encoder": "functionals"}), write(tmp_path, "ae", gru("ae", weights="a"))]
+    return Request(corpora={"x": None}, entries=tuple(read_entries(some, ["x"])), **more)
+
+
+def test_settings_of_the_protocol_of_the_probe_are_kept(tmp_path):
+    request = asked(tmp_path, protocol="speaker_k_fold", probe_assignments=("protocol.k=2",))
+    unit = plan_units(request)[0]
+    table = unit.resolved.protocol
+    assert (table.name, table.settings) == ("speaker_k_fold", {"k": 2, "dev": "none"})
+    words = command_of(unit, request).split()
+    settings = [word for before, word in pairwise(words) if before == "--set"]
+    again = load_recipe(SerRecipe, "probe", settings)
+    assert (again.protocol, again.vector) == (table, unit.resolved.vector)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"assignments": ("training.epochs=3",)}, "--set training.epochs=3: .*for the probe use --probe-set"),
+        ({"seeds": 2}, "--seeds 2: .*no --recipe is given"),
+    ],
+)
+def test_settings_of_stage_two_without_its_recipe_are_refused(tmp_path, given, said):
+    with pytest.raises(UsageError, match=said):
+        plan_units(asked(tmp_path, **given))
+    assert plan_units(asked(tmp_path / "with", recipe="demo", **given))
+
+
+def test_a_store_called_like_a_joined_one_is_refused(tmp_path):
+    request = asked(tmp_path)
+    third = read_entries([write(tmp_path, "functionals_and_ae", {"encoder": "mine"})], ["x"])
+    with pytest.raises(UsageError, match="two stores are called functionals_and_ae"):
+        plan_units(replace(request, entries=(*request.entries, *third)))

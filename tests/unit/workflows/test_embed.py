@@ -118,6 +118,22 @@ def test_a_frame_level_encoder_without_stages(tmp_path):
     store = embed(States(), [Corpus(n=20, bad=())], tmp_path)["toy"]
     assert (store.spec.kind, store.spec.frame_shift_s) == ("frames", 0.5)
     assert store.lengths.tolist() == [expected(i)[0] // 5 for i in range(20)]
+    assert store.starts is None
+
+
+def test_where_states_start_is_kept(tmp_path):
+    class Late(InStages):
+        name, dim, level, frame_shift_s = "late", 10, "frame", 0.5
+
+        def start_s(self, waveform):
+            return len(waveform) / 1000
+
+        def encode_frames(self, frames):
+            return frames
+
+    store = embed(Late(), [Corpus(n=20, bad=(3,))], tmp_path, on_bad_audio="skip")["toy"]
+    # to the bit, so that new speech is rounded to the same state
+    assert store.starts == {f"toy/{i}": expected(i)[0] / 1000 for i in range(20) if i != 3}
 
 
 @pytest.mark.parametrize("encoder", [Encoder, InStages])

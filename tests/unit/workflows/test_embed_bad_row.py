@@ -56,6 +56,11 @@ def test_by_default_all_are_listed_and_nothing_is_finished(tmp_path):
     with pytest.raises(DataError) as caught:
         embed(Encoder(), [Corpus()], tmp_path)
     assert caught.value.problems == ("u1: 30 samples", "u3: unreadable", "u5: 20 samples")
+    other = Corpus()
+    other.name = "other"
+    with pytest.raises(DataError, match="corpus 'toy': 3 .*; corpus 'other': 3 ") as caught:
+        embed(Encoder(), [Corpus(), other], tmp_path)
+    assert len(caught.value.problems) == 6
     # the good ones are kept: told to skip, nothing is encoded again
     again = Encoder()
     assert len(embed(again, [Corpus()], tmp_path, on_bad_audio="skip")["toy"]) == 3

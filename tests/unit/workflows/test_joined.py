@@ -98,7 +98,7 @@ def test_joined_stores_are_planned_loaded_and_audited_as_one(corpus, tmp_path):
     assert (condition.dim, condition.blocks, condition.fusion) == (8, (3, 5), "late")
     flag = next(flag for flag in made.flags if "has heard" in flag)
     assert flag.startswith("condition C: the encoder has heard 3 of 4 test speakers")
-    vectors, states, _ = load_embeddings(made)
+    vectors, states, _ = load_embeddings(made, torch.ones(len(made.utterances), dtype=torch.int64))
     assert not states
     ids = [u.id for u in made.utterances]
     parts = [open_store(f"{folder}/{corpus.name}").load(ids).values for folder in (one, two)]
@@ -117,7 +117,7 @@ def test_joined_vectors_by_speaker_are_standardised_and_flagged(corpus, tmp_path
     made = plan(corpus, "vector.by=per_speaker", "vector.min_clips=2", embeddings=folders)
     assert any(flag.startswith("transductive: condition(s) C hear") for flag in made.flags)
     assert made.protocol["parts"]["vectors_by"] == ["per_speaker"]
-    values = load_embeddings(made)[0]["C"].numpy()
+    values = load_embeddings(made, torch.ones(len(made.utterances), dtype=torch.int64))[0]["C"].numpy()
     for speaker in {u.speaker for u in made.utterances}:
         own = values[[u.speaker == speaker for u in made.utterances]]
         np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)

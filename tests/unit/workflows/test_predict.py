@@ -76,12 +76,15 @@ class Widths:
 
 def test_what_models_and_encoders_hear_is_cut_apart():
     frontend, table = frontend_table("log_mel", {"bands": 8})
-    sounds = collect([tone(1.0), tone(0.3), np.zeros(8000, np.float32)], 16000)
+    late = tone(1.0)
+    late[-100] = np.nan  # behind what the models hear, but not the encoder
+    sounds = collect([tone(1.0), tone(0.3), np.zeros(8000, np.float32), late], 16000)
     part = Part(Widths(), "float16", None, "fp32")
     made = prepare(sounds, frontend, table["dtype"], 0.5, [part])
     assert made.names == ["sound_0"]
     assert made.bad["sound_1"] == "4800 samples are too few"
     assert "silent" in made.bad["sound_2"]
+    assert "NaN" in made.bad["sound_3"]
     assert made.cut == {"sound_0": pytest.approx(1.0)}
     assert made.vectors.tolist() == [[16000.0]]  # the whole, though the models hear half of it
     half = prepare(sounds[:1], frontend, table["dtype"], 0.5, [Part(Widths(), "float16", 0.5, "fp32")])

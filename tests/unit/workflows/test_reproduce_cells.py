@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from repkit.cli.reproduce import _paper_settings
 from repkit.errors import RecipeError, UsageError
 from repkit.papers import all_cells, list_papers, load_paper
 from repkit.plugins import components
@@ -42,7 +43,7 @@ def test_each_corpus_by_itself():
     assert cells["human", "emodb"].state == "published"
     unit = cells["A1", "emodb"].unit
     assert (unit.recipe, unit.set, unit.corpora, unit.hold_out) == ("keesing2020_a1", (), ("emodb",), ())
-    sessions = ("labels.map=keesing2020", "protocol.name=leave_one_session_out", "protocol.dev=none")
+    sessions = ("protocol.name=leave_one_session_out", "protocol.dev=none")
     assert cells["SVM-IS09", "iemocap"].unit.set == ("training.select_by=test", *sessions)
     assert cells["SVM-IS09-nested", "iemocap"].unit.set == sessions
     assert not cells["SVM-IS09", "emodb"].differs
@@ -142,7 +143,7 @@ def test_a_recipe_that_is_not_installed_is_missing_and_says_where_it_comes_from(
     monkeypatch.setenv("REPKIT_PLUGINS", "none")
     planned = plan_cells(request("parry2019", "iemocap", "emodb"))
     assert {one.state for one in planned} == {"missing", "published"}
-    assert any("pip install repkit-cross-corpus" in one.why for one in planned)
+    assert any("pip install ./plugins/repkit-cross-corpus" in one.why for one in planned)
     assert all("; known:" not in one.why for one in planned)
 
 
@@ -194,3 +195,12 @@ def test_cells_are_told_apart():
     for name in list_papers():
         ids = [cell.id for cell in all_cells(load_paper(name))]
         assert len(set(ids)) == len(ids)
+
+
+def test_the_papers_settings_of_a_corpus_give_way_key_by_key():
+    paper = load_paper("parry2019")
+    own = ['ravdess.variant="speech_and_song"']
+    assert _paper_settings(paper, ["ravdess=X", "emodb=Y"], []) == own
+    assert _paper_settings(paper, ["ravdess=X"], ["ravdess.emotions.x=anger"]) == own
+    assert _paper_settings(paper, ["ravdess=X"], ["ravdess.variant=speech"]) == []
+    assert _paper_settings(paper, ["ravdess=hub:a/b"], []) == []

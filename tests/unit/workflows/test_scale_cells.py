@@ -11,7 +11,7 @@ from repkit.stage_one.cost import seconds_per_update
 from repkit.store import StoreSpec, StoreWriter, open_store
 from repkit.workflows.compare.stores import family_of
 from repkit.workflows.scale import work as scale_work
-from repkit.workflows.scale.cells import Cell, Request, cells_of, choose, configs_of
+from repkit.workflows.scale.cells import Cell, Request, cells_of, choose, configs_of, is_encoded
 from repkit.workflows.scale.points import member_differences
 from repkit.workflows.scale.recipe import ScaleRecipe
 from repkit.workflows.scale.run import lacking
@@ -157,6 +157,34 @@ def test_curves_of_one_architecture_share_their_controls_and_those_of_before_are
     assert len(second) == 4
     assert scale_work.make_controls(request, more, second) == second
     assert len(made) == 4
+    # another readout of the curve that has given its name: the control of the other curve keeps it
+    store("f", init="last")
+    third = scale_work.make_controls(request, {Cell("ae", 0.5, 0): "f", Cell("apc", 2.0, 3): "a"}, second)
+    names = [one["name"] for one in third]
+    assert {family_of(name) for name in names} == {"untrained-ae", f"untrained-ae-{third[0]['key'][:8]}"}
+    assert len(set(names)) == 4
+
+
+def test_vectors_of_another_readout_do_not_count_as_there(tmp_path):
+    tiny, cell = plan(tmp_path), Cell("ae", 0.5, 0)
+    request = Request(plan=tiny, heard={}, corpora={"toy": Toy()}, out=tmp_path)
+    spec = StoreSpec(
+        kind="vectors", dim=1, dtype="float32", corpus="toy", corpus_fingerprint="f", source={"readout": "mean"}
+    )
+    with StoreWriter(request.embeddings / "a" / "toy", spec) as writer:
+        writer.add("toy/1", np.zeros(1, np.float32))
+        writer.finish()
+
+    def there(request, corpus="f", **record):
+        return is_encoded(request, cell, record, {"toy": corpus})
+
+    other = Request(plan=plan(tmp_path, TINY, "readout=last"), heard={}, corpora={"toy": Toy()}, out=tmp_path)
+    of_mean = {"store": "a", "readout": {"readout": "mean", "layers": None}}
+    assert there(request, **of_mean)
+    assert not there(other, **of_mean)
+    assert (there(request, store="a"), there(other, store="a")) == (True, False)  # as written before it was noted
+    assert not there(request, "g", **of_mean)
+    assert not there(request)
 
 
 def predictions(system, member, right, speakers=8, corpus="c"):

@@ -9,9 +9,16 @@ from repkit.api import Config, Outputs, TaskSpec
 from repkit.config import SerRecipe
 from repkit.errors import PluginError
 from repkit.plugins import discover
+from repkit.plugins.blaming import blaming
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
 from repkit.workflows.train_ser.conditions import capabilities_of
-from repkit.workflows.train_ser.models import PADDING_TOLERANCE, _check_methods, blaming, first_outputs, padding_notes
+from repkit.workflows.train_ser.models import (
+    PADDING_TOLERANCE,
+    _check_methods,
+    check_objectives,
+    first_outputs,
+    padding_notes,
+)
 
 TASK = TaskSpec(views={"emotion": ("anger", "sadness")}, n_bands=3)
 LENGTHS = (40, 7, 23, 12)
@@ -166,7 +173,7 @@ class Misnamed(Mean):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (Silent, "TypeError: Silent has no method parameter_groups"),
+        (Silent, "Silent has no method parameter_groups"),
         (Partly, "names 1 parameters not exactly once, first head.bias"),
         (Twice, "names 1 parameters not exactly once, first head.bias"),
         (Misnamed, "has a group 'heads'; some of shared, adapter, norm, head were expected"),
@@ -178,6 +185,17 @@ def test_a_model_without_what_the_contract_requires_is_refused_by_name(kind, sai
         _check_methods(kind(), capabilities_of(recipe))
     assert said in caught.value.message
     assert "run `repkit plugins check toy_model`" in caught.value.message
+
+
+def test_a_loss_that_is_not_finite_before_any_training_is_the_objectives_fault(recipe_of):
+    class Broken(torch.nn.Module):
+        def forward(self, outputs, batch, progress):
+            return {"x": outputs.shared.sum() / 0}
+
+    recipe = recipe_of(Mean)
+    batch, outputs = first_outputs(recipe, Mean(), fold(), torch.arange(4), TASK)
+    with pytest.raises(PluginError, match=r"repkit.objectives: multi_view\).*loss 'x' is -?inf of finite outputs"):
+        check_objectives(recipe, {"multi_view": (Broken(), 1.0)}, batch, outputs)
 
 
 def test_an_estimator_needs_its_three_methods():

@@ -6,9 +6,11 @@ import soundfile
 
 from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
-from repkit.errors import DataError, PluginError, StoreError, UsageError
+from repkit.config.schema import Condition
+from repkit.errors import DataError, PluginError, RecipeError, StoreError, UsageError
 from repkit.plugins import load
 from repkit.store import StoreSpec, StoreWriter
+from repkit.workflows.probe import with_heads
 from repkit.workflows.train_ser.conditions import find_store
 from repkit.workflows.train_ser.cost import condition_cost
 from repkit.workflows.train_ser.plan import make_plan
@@ -23,9 +25,9 @@ def plan(corpus, *settings, **overrides):
     return make_plan(load_recipe(SerRecipe, "demo", settings, overrides), {corpus.name: corpus})
 
 
-def store(folder, corpus, ids=None, dim=3, kind="vectors"):
+def store(folder, corpus, ids=None, dim=3, kind="vectors", **heard):
     spec = StoreSpec(kind=kind, dim=dim, dtype="float32", corpus=corpus.name, corpus_fingerprint=corpus.fingerprint(),
-                     source={"encoder": "toy", "speakers": [min(u.speaker for u in corpus.utterances())]}, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
+                     source={"encoder": "toy", "speakers": [min(u.speaker for u in corpus.utterances())], **heard}, frame_shift_s=0.04 if kind == "frames" else None)  # fmt: skip
     with StoreWriter(folder / corpus.name, spec) as writer:
         for i in ids or [u.id for u in corpus.utterances()]:
             writer.add(i, np.zeros((2, dim) if kind == "frames" else dim, np.float32))
@@ -64,6 +66,18 @@ def test_the_signature_changes_with_the_training_but_not_with_places(corpus, tmp
     assert first.signature == second.signature
     assert first.signature != plan(corpus).signature
     assert plan(corpus).signature != plan(corpus, "training.epochs=3").signature
+    compared = plan(corpus, conditions=[{"name": "C", "embeddings": one}], reference="C")
+    assert compared.signature == first.signature, "another reference is another page, but no other training"
+
+
+def test_two_conditions_of_one_name_are_refused_wherever_they_come_from(corpus, tmp_path):
+    one, two = (Condition(name="a", embeddings=store(tmp_path / n / "toy", corpus)) for n in "xy")
+    recipe = load_recipe(SerRecipe, "demo")
+    for given, name in (([one, two], "a"), ([one.model_copy(update={"name": "BL"})], r"BL \(BL is the baseline's\)")):
+        with pytest.raises(UsageError, match=f"two conditions are called {name}; .* write NAME=DIR"):
+            make_plan(recipe.with_embeddings(given), {corpus.name: corpus})
+    with pytest.raises(UsageError, match="two conditions are called mlp.a"):
+        make_plan(with_heads(load_recipe(SerRecipe, "probe"), [one, two], ["mlp"]), {corpus.name: corpus})
 
 
 def test_jobs_are_folds_by_seeds_by_conditions(corpus, tmp_path):
@@ -102,6 +116,19 @@ def test_an_encoder_that_heard_test_speakers_is_flagged(corpus, tmp_path):
     (flag,) = [flag for flag in made.flags if "has heard" in flag]
     assert "condition C: the encoder has heard 1 of 4 test speakers" in flag
     assert not any("has heard" in flag for flag in plan(corpus).flags)
+
+
+def test_an_encoder_that_heard_speakers_without_names_is_flagged(corpus, tmp_path):
+    mine = {"name": "mine", "fingerprint": "f", "utterances_of_unknown_speakers": 86}
+    folders = [
+        store(tmp_path / "toy", corpus, speakers=[], corpora=[mine, {"name": "known", "fingerprint": "g"}]),
+        store(tmp_path / "known", corpus, corpora=[{"name": "known", "fingerprint": "g"}]),
+    ]
+    for embeddings, n in ((folders[0], 1), (folders, 1), (folders[1], 0)):
+        made = plan(corpus, conditions=[{"name": "C", "embeddings": embeddings}])
+        flags = [flag for flag in made.flags if "may have heard" in flag]
+        assert len(flags) == n
+        assert all("condition C" in flag and "unknown speakers: 86 of corpus mine)" in flag for flag in flags)
 
 
 def test_a_map_that_leaves_one_class_is_refused(corpus):
@@ -195,3 +222,36 @@ def test_a_broken_model_is_blamed_in_the_estimate_too(corpus, monkeypatch):
         PluginError, match=r"\(repkit.models: attentive_cnn\): IndexError: .*run `repkit plugins check attentive_cnn`"
     ):
         condition_cost(made, made.conditions[0])
+
+
+# ---------------------------------------------------------------- phases that name corpora
+
+
+def test_phases_that_name_a_corpus_that_is_not_there_are_refused_at_once(corpus):
+    other = open_corpus("synthetic_b", options={"n_speakers": 4, "n_sentences": 2, "n_repetitions": 1})
+    there = [{"name": "source", "corpora": ["synthetic_b"]}, {"name": "target", "each": "corpus"}]
+    gone = [there[0], {"name": "target", "corpora": ["synthetic_a", "synthetic_c"], "copy_from": "nobody"}]
+    conditions = [Condition(name="good", set={"phases": there}), Condition(name="bad", set={"phases": gone})]
+    adapters = {"name": "attentive_cnn", "n_filters": 4, "adapters": True}
+
+    def made(corpora, **overrides):
+        recipe = load_recipe(SerRecipe, "demo", (), {"model": adapters, "baseline": False, **overrides})
+        return make_plan(recipe, {one.name: one for one in corpora})
+
+    with pytest.raises(RecipeError) as caught:
+        made([corpus, other], conditions=conditions, reference="good")
+    assert list(caught.value.problems) == [
+        "conditions.1.set.phases.1.corpora: 'synthetic_c' is not in the run (synthetic_a, synthetic_b)",
+        "conditions.1.set.phases.1.copy_from: 'nobody' is not in the run (synthetic_a, synthetic_b)",
+    ]
+    with pytest.raises(RecipeError) as caught:
+        made([corpus], phases=there, baseline=True)
+    assert list(caught.value.problems) == ["phases.0.corpora: 'synthetic_b' is not in the run (synthetic_a)"]
+    # each corpus is left out in turn: the fold that tests the source cannot learn from it
+    unheard = {"protocol": {"name": "leave_one_corpus_out"}, "model": {**adapters, "adapters": False}}
+    with pytest.raises(RecipeError) as caught:
+        made([corpus, other], conditions=conditions[:1], reference="good", **unheard)
+    assert list(caught.value.problems) == [
+        "conditions.0.set.phases.0.corpora: fold 'corpus_synthetic_b' trains on none of synthetic_b"
+    ]
+    assert made([corpus, other], conditions=conditions[:1], reference="good").jobs

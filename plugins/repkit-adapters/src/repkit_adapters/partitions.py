@@ -27,7 +27,11 @@ _VALUES = {
 
 
 class GerczukPartitions:
-    """One train, dev and test part per corpus, all corpora together in one fold."""
+    """One train, dev and test part per corpus, all corpora together in one fold.
+
+    The order of the speakers is chosen such that dev and test hold every emotion, so the split depends on the labels
+    inside its test part (`stratified`). With ``orders = 1``, a column or a file it does not.
+    """
 
     class Config(api.Config):
         """Settings.
@@ -61,6 +65,9 @@ class GerczukPartitions:
 
     covers = "some"
     """Not every utterance is tested, unless rotations say so."""
+
+    stratified = True
+    """Which speakers are tested depends on the labels of all, those of test included: see `Config.orders`."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config if config is not None else self.Config()

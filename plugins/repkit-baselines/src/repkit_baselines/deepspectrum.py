@@ -78,7 +78,8 @@ class DeepSpectrumEncoder:
         missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
         if missing:
             raise api.PluginError(
-                f"encoder deepspectrum: {', '.join(missing)} not installed; pip install 'repkit-baselines[deepspectrum]'"
+                f"encoder deepspectrum: {', '.join(missing)} not installed; in a clone of repkit: "
+                "pip install './plugins/repkit-baselines[deepspectrum]'"
             )
         self.config = config
         self._device = torch.device(

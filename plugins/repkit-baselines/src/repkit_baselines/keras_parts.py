@@ -24,14 +24,6 @@ def same_padding(n_steps: int, width: int, stride: int = 1) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-class SameConv1d(nn.Conv1d):
-    """Convolution over time with Keras' ``same`` padding."""
-
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """Return (B, C', ceil(T / stride)) from (B, C, T)."""
-        return super().forward(F.pad(signal, same_padding(signal.shape[2], self.kernel_size[0], self.stride[0])))
-
-
 class SameConv2d(nn.Conv2d):
     """Convolution over an image with Keras' ``same`` padding, stride 1."""
 
@@ -84,12 +76,9 @@ class AttentionPooling(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_inputs, 1))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Return (B, H) from states (B, T, H); steps where mask (B, T) is False weigh nothing."""
-        scores = states @ self.weight  # (B, T, 1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[..., None], -torch.inf)
-        return (scores.softmax(1) * states).sum(1)
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return (B, H) from states (B, T, H); every step counts, those of the padding too, as published."""
+        return ((states @ self.weight).softmax(1) * states).sum(1)
 
 
 @torch.no_grad()

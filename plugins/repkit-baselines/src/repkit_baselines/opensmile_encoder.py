@@ -107,8 +107,8 @@ class OpensmileEncoder:
             self.name += f"-{config.sink_level}"
         if importlib.util.find_spec("opensmile") is None:
             raise api.PluginError(
-                f"encoder {self.name}: the package opensmile is not installed; "
-                f"pip install 'repkit-baselines[opensmile]' ({LICENCE})"
+                f"encoder {self.name}: the package opensmile is not installed; in a clone of repkit: "
+                f"pip install './plugins/repkit-baselines[opensmile]' ({LICENCE})"
             )
         if "GeMAPS" in self._set and self._sink == "lld_de" and not self._own:
             # asked for all the same, the library corrupts its memory

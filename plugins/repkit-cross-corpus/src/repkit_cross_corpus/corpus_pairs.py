@@ -45,7 +45,7 @@ class CorpusPairs:
 
         Raises:
             DataError: fewer than two corpora, none to train on, a training corpus of fewer than three speakers, a name
-                that is no corpus, or nothing in common between train and a tested corpus.
+                that is no corpus, or two whose folds would have one name.
         """
         config = self.config
         ordered = api.check_utterances(utterances)
@@ -69,12 +69,17 @@ class CorpusPairs:
                 f"protocol corpus_pairs: every corpus is held out ({', '.join(corpora)}); at least one was expected to "
                 "train on; give one with --corpus"
             )
-        {utterance.id: utterance for utterance in ordered}
         folds = []
         for name in trained:
             train, dev, own = corpus_parts(corpora[name], config.rotation, config.seed, config.named_splits)
             others = [utterance.id for utterance in ordered if utterance.corpus != name]
             fold = api.Fold(name=f"train_{_safe(name)}", train=train, dev=dev, test=tuple(sorted([*own, *others])))
+            alike = [other for other, before in zip(trained, folds) if before.name == fold.name]
+            if alike:
+                raise api.DataError(
+                    f"protocol corpus_pairs: corpora {alike[0]!r} and {name!r} both give the fold {fold.name}, which is a "
+                    "folder; names that differ in more than such characters were expected; call one otherwise in --corpus"
+                )
             folds.append(fold)
         return folds
 

@@ -21,7 +21,10 @@ def _circle(*speakers: str) -> Callable[[int], tuple[str, str]]:
 
 
 def _iemocap(rotation: int) -> tuple[str, str]:
-    """Return dev and test talker, who are always the two of one session, so that no dialogue is heard in two parts."""
+    """Return dev and test talker: the two of one session, of which train then hears nothing.
+
+    The two talk to each other: half of a dialogue chooses the epoch, the other half is tested (sheet, trap 6).
+    """
     session = f"{5 - rotation % 5:02d}"
     genders = "FM" if (rotation % 5 + rotation // 5) % 2 == 0 else "MF"
     return session + genders[0], session + genders[1]

@@ -45,7 +45,7 @@ class ParryUnion:
 
         Raises:
             DataError: nothing to train on, a corpus of fewer than three speakers that is not held out, a name that is no
-                corpus, nothing in common between train and a tested corpus, or more rotations than there are splits.
+                corpus, or more rotations than there are splits.
         """
         config = self.config
         ordered = api.check_utterances(utterances)
@@ -58,7 +58,6 @@ class ParryUnion:
             )
         trained = [name for name in corpora if name not in config.hold_out]
         held_out = [utterance.id for name in config.hold_out for utterance in corpora[name]]
-        {utterance.id: utterance for utterance in ordered}
         folds: list[api.Fold] = []
         width = len(str(config.rotation + config.rotations - 1))
         for rotation in range(config.rotation, config.rotation + config.rotations):

@@ -30,7 +30,7 @@ class BandEnergies:
         """Return frames (B, T, F) and their counts (B,) from waveforms (B, S) and sample counts (B,)."""
         counts = torch.tensor([self.n_frames(n) for n in lengths.tolist()])
         waveforms = torch.nn.functional.pad(waveforms, (0, self.window))  # at least one window to unfold
-        windows = waveforms.unfold(1, self.window, self.shift)[:, : int(counts.max())]  # (B, T, window)
+        windows = waveforms.unfold(1, self.window, self.shift)[:, : max(1, int(counts.max()))]  # (B, T, window)
         power = torch.fft.rfft(windows * torch.hann_window(self.window), self.n_fft).abs().square()
         return (power @ self._inside + 1e-10).log(), counts
 
