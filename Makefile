@@ -14,7 +14,8 @@ PLUGINS := $(addprefix plugins/,repkit-cross-corpus repkit-dann repkit-adapters 
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
 	$(or $(PYTHON),$(error No Python 3.11 or 3.12 found: make PYTHON=PATH)) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ,$(PLUGINS)) -e "plugins/repkit-baselines[opensmile,deepspectrum]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev]" $(addprefix -e ,$(PLUGINS)) -e "plugins/repkit-baselines[opensmile,deepspectrum]"
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib # on all cores; pip would use one
 	touch $@
 
 install: $(VENV)/.installed

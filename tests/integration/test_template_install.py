@@ -107,10 +107,8 @@ def dependencies(tmp_path_factory):
 
 
 @pytest.fixture
-def environment(tmp_path, dependencies, wheel):
-    """An environment with repkit's wheel."""
+def environment(tmp_path, dependencies):
     made = Environment(tmp_path, dependencies)
-    made.install(wheel(ROOT))
     yield made
     shutil.rmtree(tmp_path / "env")
 
@@ -182,7 +180,7 @@ def test_the_tests_that_the_template_brings_pass(stranger):
 @pytest.mark.parametrize("plugin", sorted(set(PLUGINS) - {"template"}))  # which the tests above install alone
 def test_a_plugin_installs_alone_and_its_recipes_are_valid(plugin, environment, wheel):
     told = metadata_of(PLUGINS[plugin])
-    environment.install(wheel(PLUGINS[plugin]))
+    environment.install(wheel(ROOT), wheel(PLUGINS[plugin]))
     recipes = told.get("entry-points", {}).get("repkit.recipes", {})
     listed, *said = environment.commands(["recipes", "list"], *(["recipes", "check", name] for name in recipes))
     assert said == [f"{name}: ok, for `repkit train-ser`\n" for name in recipes]
@@ -191,6 +189,6 @@ def test_a_plugin_installs_alone_and_its_recipes_are_valid(plugin, environment, 
 
 
 def test_all_plugins_live_together(environment, wheel):
-    environment.install(*map(wheel, PLUGINS.values()))
+    environment.install(*map(wheel, [ROOT, *PLUGINS.values()]))
     said = environment.run("repkit", "plugins", "doctor")  # imports every component, and looks at what they require
     assert f"of {1 + len(PLUGINS)} distributions, 0 problems" in said
