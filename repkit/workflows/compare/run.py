@@ -29,6 +29,8 @@ SCHEMA = 1
 PROBE = "probe"
 NORMALISATIONS = ("train", "per_speaker", "per_corpus")
 STATE = "compare.json"
+DECIDED = ("vector.by", "vector.standardise", "normalisation.mode")
+"""Settings that compare gives its runs itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,13 @@ def plan_units(request: Request) -> list[CompareUnit]:
             f"--seeds {request.seeds}: is for the recipe of stage two, and no --recipe is given; one was expected; the probe "
             "draws nothing: leave --seeds out"
         )
+    for option, given in (("--probe-set", request.probe_assignments), ("--set", request.assignments)):
+        for one in given:
+            if one.partition("=")[0].strip() in DECIDED:
+                raise UsageError(
+                    f"{option} {one}: compare sets it itself for every normalisation; another setting was expected; choose "
+                    "normalisations with --normalisation"
+                )
     if request.recipe == PROBE:
         raise UsageError("--recipe probe: the probe is run anyway; a recipe of stage two was expected; leave it out")
     return [

@@ -169,6 +169,21 @@ def test_settings_of_stage_two_without_its_recipe_are_refused(tmp_path, given, s
     assert plan_units(asked(tmp_path / "with", recipe="demo", **given))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"probe_assignments": ("vector.by=per_corpus",)}, "--probe-set vector.by=per_corpus: .*--normalisation"),
+        (
+            {"assignments": ("normalisation.mode=none",), "recipe": "demo"},
+            "--set normalisation.mode=none: .*--normalisation",
+        ),
+    ],
+)
+def test_what_compare_decides_cannot_be_set(tmp_path, given, said):
+    with pytest.raises(UsageError, match=said):
+        plan_units(asked(tmp_path, **given))
+
+
 def test_a_store_called_like_a_joined_one_is_refused(tmp_path):
     request = asked(tmp_path)
     third = read_entries([write(tmp_path, "functionals_and_ae", {"encoder": "mine"})], ["x"])
