@@ -23,6 +23,7 @@ from repkit.features.normalise import TRANSDUCTIVE
 from repkit.plugins.blaming import blaming
 from repkit.training.data import FoldData, RaggedTensor, Segments, TrainingData
 from repkit.training.loop import predict as apply_model
+from repkit.training.loop import prediction_batch
 from repkit.workflows.predict.encoders import open_parts
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
 from repkit.workflows.predict.sounds import Prepared, collect, normalise, prepare
@@ -294,7 +295,10 @@ def _apply(job: SavedJob, data: TrainingData, corpus: str | None, device: torch.
     fold = FoldData(data, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)
     model = job.model(corpus).to(device)
     with blaming("repkit.models", job.description["model"]["name"]):
-        found, _ = apply_model(model, fold, torch.arange(n), crop=job.description["crop_frames"])
+        # one that hears padding judges each sound alone, so that what it says does not depend on the others
+        found, _ = apply_model(
+            model, fold, torch.arange(n), prediction_batch(model, 1), crop=job.description["crop_frames"]
+        )
     values = {view: found[view].numpy() for view in job.description["views"]}
     for view, probabilities in values.items():
         wrong = np.flatnonzero(~np.isfinite(probabilities).all(1))

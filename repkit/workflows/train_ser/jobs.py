@@ -26,7 +26,7 @@ from repkit.runs.worker_start import preload
 from repkit.training.course import Fitted, NotFiniteError, Scores
 from repkit.training.data import FoldData, TrainingData
 from repkit.training.estimators import Choice, choose_on_test, fit_estimator
-from repkit.training.loop import predict
+from repkit.training.loop import predict, prediction_batch
 from repkit.training.phases import Trainings, phase_trainings, run_phases
 from repkit.workflows.train_ser.context import SerContext, fold_of, is_estimator, prepare_fold
 from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
@@ -225,7 +225,8 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
     job, data, parts = prepared.job, prepared.data, prepared.parts
     model = prepared.model.to(data.data.frames.values.device)
     run, fold, recipe = RunDirectory(context.run), fold_of(context, job), context.recipes[job.condition]
-    crop_s = recipe.resolved_phases()[-1][1].crop_s
+    table = recipe.resolved_phases()[-1][1]
+    crop_s, at_once = table.crop_s, prediction_batch(model, table.batch_size)
     crop = None if crop_s is None else context.crops[crop_s]
     hidden = {}
     files: dict[str, dict[str, str]] = {"selected": {}, "last": {}}
@@ -239,7 +240,9 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
             indices = parts[part]
             if not len(indices):
                 continue
-            probabilities, shared = _predict(model, data, indices, states or common, crop, tuple(context.corpora))
+            probabilities, shared = _predict(
+                model, data, indices, states or common, crop, at_once, tuple(context.corpora)
+            )
             for view, classes in context.views.items():
                 if view not in probabilities:
                     raise PluginError(
@@ -290,12 +293,13 @@ def _predict(
     indices: torch.Tensor,
     weights: Mapping[str, Any],
     crop: int | None,
+    at_once: int,
     corpora: Sequence[str],
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Predict with one set of weights, or each corpus with its own (``weights`` then are weights by corpus)."""
     if torch.is_tensor(next(iter(weights.values()))):
         model.load_state_dict(weights)
-        return predict(model, data, indices, crop=crop)
+        return predict(model, data, indices, at_once, crop=crop)
     probabilities: dict[str, torch.Tensor] = {}
     shared = torch.empty(0)
     for number, name in enumerate(corpora):
@@ -303,7 +307,7 @@ def _predict(
         if not len(rows):
             continue
         model.load_state_dict(weights[name])
-        found, hidden = predict(model, data, indices[rows], crop=crop)
+        found, hidden = predict(model, data, indices[rows], at_once, crop=crop)
         if not probabilities:
             probabilities = {view: torch.empty(len(indices), values.shape[1]) for view, values in found.items()}
             shared = torch.empty(len(indices), hidden.shape[1])

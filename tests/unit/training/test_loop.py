@@ -8,7 +8,7 @@ from repkit.config.schema import TrainingTable
 from repkit.errors import DataError
 from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
-from repkit.training.loop import fit, predict
+from repkit.training.loop import AT_ONCE, fit, predict, prediction_batch
 
 
 class Bias(torch.nn.Module):
@@ -104,6 +104,31 @@ def test_a_loss_that_is_not_finite_stops_with_its_terms_and_utterances():
 def test_gradient_clipping_bounds_the_step():
     fitted, _ = run(epochs=1, gradient_clip_norm=0.1)
     assert fitted.last["bias"].norm().item() == pytest.approx(0.1, rel=1e-4)
+
+
+class Listener(Bias):
+    """Notes how many utterances it is tested with at a time."""
+
+    def __init__(self, *capabilities):
+        super().__init__()
+        self.capabilities, self.tested = frozenset(capabilities), []
+
+    def forward(self, batch):
+        if not self.training:
+            self.tested.append(len(batch.ids))
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(("capabilities", "tested"), [(("padding_sensitive",), [3, 1]), ((), [4])])
+def test_a_model_that_hears_padding_is_tested_in_batches_as_in_training(capabilities, tested):
+    model = Listener(*capabilities)
+    training = Training(
+        model, {"ce": (CrossEntropy(), 1.0)}, data(), torch.arange(4), torch.arange(4), TrainingTable(epochs=1, batch_size=3),
+        seed=0, score=lambda probabilities, indices: {"emotion": {"uar": 0.5, "wa": 0.0}},
+    )  # fmt: skip
+    fit(training)
+    assert model.tested == tested
+    assert prediction_batch(model, 3) == (3 if capabilities else AT_ONCE)
 
 
 def test_predictions_come_back_in_the_order_asked_for():
