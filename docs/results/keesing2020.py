@@ -109,9 +109,7 @@ def batches_table(data: str, work: Path, cell: dict[str, Any]) -> str:
     from repkit.training.data import FoldData, RaggedTensor, TrainingData
     from repkit.training.loop import predict
 
-    run = (
-        work / TABLE / cell["run"]["path"] if not (work / cell["run"]["path"]).exists() else work / cell["run"]["path"]
-    )
+    run = work / cell["run"]["path"]
     corpus = repkit.open_corpus(cell["corpus"], f"{data}/{cell['corpus']}")
     utterances = corpus.utterances()
     ids = [utterance.id for utterance in utterances]

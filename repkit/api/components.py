@@ -166,7 +166,7 @@ MODEL_CAPABILITIES: Mapping[str, str] = {
     "batched": "where Batch.dense is set, shapes follow from shapes alone; random numbers come from repkit.api.Dropout; no buffer "
     "is changed: many models of one shape can then be trained as one program",
     "estimator": "is fitted in one go on utterance vectors, without gradients, epochs or objectives; reads no frames",
-    "padding_sensitive": "published behaviour under which padding changes the result; the report says so",
+    "padding_sensitive": "published behaviour under which padding changes the result: tested in batches as trained; the report says so",
 }
 """What a model may declare in ``capabilities``, and what each means to the engine and the conformance kit."""
 
