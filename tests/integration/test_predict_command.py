@@ -12,6 +12,7 @@ import soxr
 from cli_helpers import RECIPE, cli, ok, speech, write_corpus
 from safetensors.torch import load_file
 
+import repkit.workflows.predict.run as predicting
 import repkit.workflows.train_ser.run
 from repkit.audio.open import open_corpus
 from repkit.config import SerRecipe, load_recipe
@@ -132,6 +133,35 @@ def test_folds_are_averaged_and_agreement_is_counted(material):
     same = [(a == p) + (b == p) for a, b, p in zip(each[0]["prediction"], each[1]["prediction"], both["prediction"])]
     assert both["agreement"].tolist() == [n / 2 for n in same]
     assert set(both["n_models"]) == {2}
+
+
+def test_many_sounds_are_judged_in_blocks(material, tmp_path, monkeypatch, stage_one):
+    """Memory holds one block; a block without any usable sound is no end, and what is said is said of all sounds."""
+    root, runs = material
+    files = sorted((root / "sounds").glob("*.wav"))[:6]
+    sound, _ = soundfile.read(files[0], dtype="float32")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.concatenate([sound] * 8), 16000)
+    sounds = [*files[:2], long, *files[2:], tmp_path / "none_1.wav", tmp_path / "none_2.wav", tmp_path / "none_3.wav"]
+    choice = predicting.Choice(condition="late", encoders=(stage_one / "ae",))
+    whole = predicting.apply_run(runs["plain"], sounds, choice)
+    seen, told = [], []
+    prepare = predicting.prepare
+
+    def counted(some, *others):
+        seen.append(len(some))
+        return prepare(some, *others)
+
+    monkeypatch.setattr(predicting, "prepare", counted)
+    monkeypatch.setattr(predicting, "AT_ONCE", 3)
+    parts = predicting.apply_run(runs["plain"], sounds, choice, progress=lambda n, hours: told.append((n, hours)))
+    assert seen == [3, 3, 3, 1]
+    pd.testing.assert_frame_equal(parts.table, whole.table, rtol=1e-5)
+    assert (parts.notes, parts.bad) == (whole.notes, whole.bad)
+    assert len(parts.bad) == 3
+    assert [n for n, _ in told] == [3, 6, 9, 10]
+    heard = sum(min(soundfile.info(path).duration, 2.0) for path in (*files, long)) / 3600
+    assert told[-1][1] == pytest.approx(heard)
 
 
 def test_files_as_they_come(material, tmp_path, stage_one):

@@ -26,9 +26,12 @@ from repkit.training.loop import predict as apply_model
 from repkit.training.loop import prediction_batch
 from repkit.workflows.predict.encoders import open_parts
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
-from repkit.workflows.predict.sounds import Prepared, collect, normalise, prepare
+from repkit.workflows.predict.sounds import Prepared, Sound, collect, normalise, prepare
 from repkit.workflows.train_ser.saved import MODEL, frontend_table, load_statistics
 from repkit.workflows.train_ser.states import BY_TIME
+
+AT_ONCE = 1024
+"""Sounds framed and judged together, where none of them bears on another; memory holds no more (own design)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +168,43 @@ def apply_run(
     parts = open_parts(first["embeddings"], given, chosen.condition, where.type)
     listed = collect(sounds, sample_rate)
     table = first["frontend"]
-    made = prepare(listed, frontend, table["dtype"], first["max_duration_s"], parts, progress)
-    if not made.names:
+    done = [0, 0.0]
+
+    def told(n: int, hours: float) -> None:
+        done[:] = done[0] + n, done[1] + hours
+        progress(int(done[0]), done[1])
+
+    rows: list[dict[str, Any]] = []
+    bad: dict[str, str] = {}
+    cut: dict[str, float] = {}
+    n_used = 0
+    for some in _blocks(listed, first):
+        made = prepare(some, frontend, table["dtype"], first["max_duration_s"], parts, told)
+        each = []
+        if made.names:
+            data = _data(first, made, corpus).to(where)
+            each = [_apply(job, data, corpus, where) for job in jobs]
+        rows += _rows([sound.name for sound in some], made, first["views"], each)
+        bad, cut, n_used = bad | made.bad, cut | made.cut, n_used + len(made.names)
+    if not n_used:
         raise DataError(
             f"predict: none of {len(listed)} sounds can be used; speech of at least one frame was expected",
-            list(made.bad.values())[:20],
+            list(bad.values())[:20],
         )
-    data = _data(first, made, corpus).to(where)
-    notes = [*chosen.notes, *corpus_notes, *version_notes(chosen.jobs[0]), *_sound_notes(first, made, len(listed))]
-    each = [_apply(job, data, corpus, where) for job in jobs]
-    rows = _rows([sound.name for sound in listed], made, first["views"], each)
-    return Predictions(rows, chosen.condition, len(jobs), tuple(notes), made.bad)
+    notes = [
+        *chosen.notes,
+        *corpus_notes,
+        *version_notes(chosen.jobs[0]),
+        *_sound_notes(first, cut, n_used, len(listed)),
+    ]
+    return Predictions(pd.DataFrame(rows), chosen.condition, len(jobs), tuple(notes), bad)
+
+
+def _blocks(sounds: Sequence[Sound], description: Mapping[str, Any]) -> list[Sequence[Sound]]:
+    """Return the sounds in parts; in one where statistics are those of all of them."""
+    together = description["normalisation"]["mode"] in TRANSDUCTIVE or _vectors_by(description) is not None
+    step = len(sounds) if together else AT_ONCE
+    return [sounds[start : start + step] for start in range(0, len(sounds), step)]
 
 
 def _device(name: str) -> torch.device:
@@ -312,13 +341,13 @@ def _apply(job: SavedJob, data: TrainingData, corpus: str | None, device: torch.
 
 def _rows(
     names: Sequence[str], made: Prepared, views: Mapping[str, Sequence[str]], each: Sequence[Mapping[str, np.ndarray]]
-) -> pd.DataFrame:
-    """Return the table of `predict` from the probabilities (n, C) by view of each model."""
+) -> list[dict[str, Any]]:
+    """Return the rows of `predict` from the probabilities (n, C) by view of each model; no model where no sound can be used."""
     columns = list(dict.fromkeys(c for classes in views.values() for c in classes))
     place = {name: row for row, name in enumerate(made.names)}
     # of each view: mean over the models, winner, share of the models that have the same winner
     found = {}
-    for view in views:
+    for view in views if each else ():
         stacked = np.stack([probabilities[view] for probabilities in each]).astype(np.float64)
         mean = stacked.mean(axis=0)
         winner = mean.argmax(axis=1)
@@ -337,24 +366,24 @@ def _rows(
                 row |= {"prediction": classes[int(winner)], "agreement": float(agreement), "n_models": len(each)}
                 row |= {f"p_{c}": float(p) for c, p in zip(classes, mean, strict=True)}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return rows
 
 
-def _sound_notes(description: Mapping[str, Any], made: Prepared, n: int) -> list[str]:
+def _sound_notes(description: Mapping[str, Any], cut: Mapping[str, float], n_used: int, n: int) -> list[str]:
     notes = []
     most = description["max_duration_s"]
-    if made.cut:
-        name, seconds = max(made.cut.items(), key=lambda pair: pair[1])
+    if cut:
+        name, seconds = max(cut.items(), key=lambda pair: pair[1])
         notes.append(
-            f"{len(made.cut)} of {n} sounds are longer than {most:g} s and were heard only up to there, as in training "
+            f"{len(cut)} of {n} sounds are longer than {most:g} s and were heard only up to there, as in training "
             f"(max_duration_s); the longest, {name}, has {seconds:.1f} s"
             + ("; their embeddings are of the whole" if _embeds_more(description) else "")
         )
     by = {"normalisation": description["normalisation"]["mode"], "vector": _vectors_by(description)}
     least = max((description[table]["min_clips"] for table, mode in by.items() if mode == "per_speaker"), default=0)
-    if len(made.names) < least:
+    if n_used < least:
         notes.append(
-            f"mean and deviation of the speaker come from {len(made.names)} sounds, in training from at least {least}: the fewer, "
+            f"mean and deviation of the speaker come from {n_used} sounds, in training from at least {least}: the fewer, "
             "the more they are those of what is said and felt in them"
         )
     return notes

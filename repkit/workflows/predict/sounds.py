@@ -142,10 +142,10 @@ def prepare(
         dtype: type that frames were rounded to in training.
         max_duration_s: longest stretch that the models hear; None for all.
         parts: encoders of the condition's embeddings.
-        progress: called with the number of sounds done and the hours heard.
+        progress: called after some of them with their number and the hours heard.
     """
     torch.set_flush_denormal(True)  # as in training
-    made, samples = Prepared(), 0
+    made = Prepared()
     blocks: list[np.ndarray] = []
     for first in range(0, len(sounds), WINDOW):
         window = sounds[first : first + WINDOW]
@@ -161,8 +161,8 @@ def prepare(
                 made.states.append(joined[sound.name])
             elif parts:
                 blocks.append(joined[sound.name])
-        samples += sum(len(waveform) for waveform, _ in heard.values())
-        progress(min(first + WINDOW, len(sounds)), samples / SAMPLE_RATE / 3600)
+        samples = sum(len(waveform) for waveform, _ in heard.values())
+        progress(len(window), samples / SAMPLE_RATE / 3600)
     if blocks:
         made.vectors = np.stack(blocks)
     return made

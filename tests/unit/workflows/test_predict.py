@@ -1,6 +1,7 @@
 """Predicting new speech in parts: sounds, statistics, the table by hand, encoders by identity."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -116,7 +117,7 @@ def test_the_table_by_hand():
         {"emotion": np.array([[0.1, 0.8, 0.1], [0.1, 0.6, 0.3]]), "arousal": np.array([[0.7, 0.3], [0.7, 0.3]])},
         {"emotion": np.array([[0.5, 0.4, 0.1], [0.6, 0.1, 0.3]]), "arousal": np.array([[0.8, 0.2], [0.7, 0.3]])},
     ]
-    table = predicting._rows(["x", "y", "z"], made, views, models)
+    table = pd.DataFrame(predicting._rows(["x", "y", "z"], made, views, models))
     assert table["file"].tolist() == ["x", "x", "y", "y", "z", "z"]
     assert table["view"].tolist() == ["emotion", "arousal"] * 3
     # the mean over models decides: joy 0.5 against anger 0.4, though two of three models say anger
@@ -127,6 +128,24 @@ def test_the_table_by_hand():
     np.testing.assert_allclose(table.loc[5, ["p_low", "p_high"]].astype(float), [0.6, 0.4])
     assert table["n_models"].tolist() == [3, 3, 0, 0, 3, 3]
     assert table["error"].fillna("-").tolist() == ["-", "-", "y: silent", "y: silent", "-", "-"]
+
+
+def test_sounds_are_judged_in_blocks_unless_statistics_are_of_all_of_them(monkeypatch):
+    monkeypatch.setattr(predicting, "AT_ONCE", 2)
+    utterance, frame = {"level": "utterance"}, {"level": "frame"}
+    by_speaker, raw = {"by": "per_speaker", "standardise": True}, {"by": "per_speaker", "standardise": False}
+    expected = [
+        ("global_train", by_speaker, None, 3),
+        ("none", by_speaker, frame, 3),
+        ("none", raw, utterance, 3),
+        ("none", by_speaker, utterance, 1),
+        ("per_speaker", raw, None, 1),
+    ]
+    for mode, vector, embeddings, n in expected:
+        description = {"normalisation": {"mode": mode}, "vector": vector, "embeddings": embeddings}
+        blocks = predicting._blocks(list("abcde"), description)
+        assert [one for block in blocks for one in block] == list("abcde")
+        assert len(blocks) == n
 
 
 def part_of(version, dim=1, **more):
