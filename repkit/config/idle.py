@@ -15,6 +15,10 @@ _NEEDS: Mapping[str, tuple[str, Callable[[TrainingTable], bool]]] = {
     "adam_epsilon": ("optimiser = 'adam' or 'adamw'", lambda table: table.optimiser in ("adam", "adamw")),
     "decay": ("schedule = 'time_decay'", lambda table: table.schedule == "time_decay"),
     "min_gain": ("patience", lambda table: table.patience is not None),
+    "length_step_frames": (
+        "sampler = 'length_sorted' or 'length_binned'",
+        lambda table: table.sampler in ("length_sorted", "length_binned"),
+    ),
 }
 """What a key of a training table needs in the same table, in words, and whether it is there."""
 _Phases = list[tuple[PhaseTable, TrainingTable]]

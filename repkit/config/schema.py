@@ -172,12 +172,21 @@ class TrainingTable(_Table):
     steps_per_epoch: int | None = Field(
         default=None,
         ge=1,
-        description="batches; by default one pass over train, which sampler length_sorted never exceeds",
+        description="batches; by default one pass over train, which samplers that sort by length never exceed",
     )
     batch_size: int = Field(default=64, ge=1)
-    sampler: Literal["shuffle", "length_sorted", "class_balanced", "corpus_balanced", "round_robin"] = Field(
+    sampler: Literal[
+        "shuffle", "length_sorted", "length_binned", "class_balanced", "corpus_balanced", "round_robin"
+    ] = Field(
         default="shuffle",
-        description="length_sorted: batches of neighbours in length whose members never change, in random order",
+        description="length_sorted: batches of neighbours in length whose members never change, in random order; length_binned: "
+        "the same with members drawn anew each epoch",
+    )
+    length_step_frames: int = Field(
+        default=1,
+        ge=1,
+        description="samplers that sort by length round it up to a multiple of this; utterances that are then equally long stay "
+        "in the order of the corpus, which may be that of its classes",
     )
     crop_s: float | None = Field(
         default=None,
@@ -271,6 +280,9 @@ class PaperValue(_Table):
     maximum: float | None = None
     note: str = ""
 
+
+ADDED_LATER: dict[str, Any] = {"length_step_frames": 1}
+"""Keys of `TrainingTable` that came when there were runs; at these defaults no part of a run's signature, so that those are found."""
 
 NOT_TRAINING = ("corpora", "conditions", "description", "reference", "baseline", "paper", "paper_table")
 """Keys of `SerRecipe` that change no prediction of a single condition: what is trained, beside what it is shown, and where."""

@@ -124,12 +124,19 @@ def prepare_process() -> None:
     keep_freed_memory()
 
 
+KEPT_PRIMITIVES = 32
+"""Compiled kernels that oneDNN keeps, each for one shape; its default of 1024 fills memory where every batch has another length."""
+
+
 def keep_freed_memory() -> bool:
     """Let the C library keep large blocks that were freed, instead of asking the kernel for zeroed pages at every step.
 
     A step of large activations then takes up to half the time (docs/decisions/0013); the process keeps its peak of memory.
-    Only glibc has this; return whether it was set.
+    Only glibc has this; return whether it was set. Kernels of shapes long past would lie between the freed blocks and keep
+    them from being used again, so that oneDNN is told to keep few, unless ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` is set; it
+    reads that once, before the first convolution.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
     import ctypes
     import sys
 

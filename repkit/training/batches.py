@@ -47,6 +47,23 @@ def length_sorted_batches(pool: Pool, batch_size: int, seed: int, epoch: int) ->
     return [batches[place] for place in order.tolist()]
 
 
+def length_binned_batches(pool: Pool, batch_size: int, seed: int, epoch: int) -> list[torch.Tensor]:
+    """Return batches of neighbours in length, drawn anew each epoch, in random order.
+
+    An utterance is sorted as if it were up to a tenth shorter or longer than it is, so that its neighbours change and no batch
+    can hold one class for good. Source: own design, after the keesing2020 sheet's trap 2.
+    """
+    draw = generator(seed, "bins", epoch)
+    factors = 0.9 + 0.2 * torch.rand(len(pool.items), generator=draw, dtype=torch.float64)
+    batches = pool.items[(pool.group * factors).argsort(stable=True)].split(batch_size)
+    order = torch.randperm(len(batches), generator=draw)
+    return [batches[place] for place in order.tolist()]
+
+
+BY_LENGTH = {"length_sorted": length_sorted_batches, "length_binned": length_binned_batches}
+"""Samplers whose pools are grouped by length."""
+
+
 def balanced_batches(pool: Pool, batch_size: int, n_batches: int, seed: int, epoch: int) -> list[torch.Tensor]:
     """Return batches drawn with replacement so that each group of the pool is as frequent."""
     counts = torch.bincount(pool.group)
@@ -82,7 +99,7 @@ def epoch_batches(
 
     Args:
         pools: one, or one per route.
-        sampler: ``shuffle``, ``length_sorted``, ``class_balanced``, ``corpus_balanced`` or ``round_robin``.
+        sampler: ``shuffle``, ``length_sorted``, ``length_binned``, ``class_balanced``, ``corpus_balanced`` or ``round_robin``.
         batch_size: labelled items of a batch.
         steps: batches (round_robin: rounds) of each pool; by default as many as one pass over the pool needs.
         seed: of the training.
@@ -97,8 +114,8 @@ def epoch_batches(
             if steps is not None:
                 stream = _endless(pool.items, batch_size, own, str(epoch))
                 batches = [next(stream) for _ in range(steps)]
-        elif sampler == "length_sorted":
-            batches = length_sorted_batches(pool, batch_size, own, epoch)[:steps]
+        elif sampler in BY_LENGTH:
+            batches = BY_LENGTH[sampler](pool, batch_size, own, epoch)[:steps]
         elif sampler == "round_robin":
             n_groups = len(pool.group.unique())
             batches = round_robin_batches(pool, batch_size, steps or math.ceil(n / n_groups), own, epoch)
@@ -117,7 +134,7 @@ def n_batches(pools: Sequence[Pool], sampler: str, batch_size: int, steps: int |
         if sampler == "round_robin":
             n_groups = len(pool.group.unique())
             total += n_groups * (steps or math.ceil(whole / n_groups))
-        elif sampler == "length_sorted":
+        elif sampler in BY_LENGTH:
             total += min(steps or whole, whole)
         else:
             total += steps or whole

@@ -18,7 +18,7 @@ from repkit.api import MISSING
 from repkit.config.schema import PhaseTable, TrainingTable
 from repkit.errors import DataError
 from repkit.runs.seeding import derive_seed, generator
-from repkit.training.batches import Pool, UnlabelledStream, epoch_batches, n_batches, rarest_class_items
+from repkit.training.batches import BY_LENGTH, Pool, UnlabelledStream, epoch_batches, n_batches, rarest_class_items
 from repkit.training.data import FoldData
 from repkit.training.optim import scheduled_rate
 
@@ -149,8 +149,9 @@ class Course:
             group = torch.zeros(len(of), dtype=torch.int64) if data.corpora is None else data.corpora[of]
             if training.table.sampler == "class_balanced":
                 group = data.targets[view][of]
-            elif training.table.sampler == "length_sorted":
-                group = data.frames.lengths[of]
+            elif training.table.sampler in BY_LENGTH:
+                step = training.table.length_step_frames
+                group = -(-data.frames.lengths[of] // step) * step
             pools.append(Pool(items, group, route, route))
         return pools
 

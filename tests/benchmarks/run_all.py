@@ -20,7 +20,7 @@ PAGES = HERE.parents[1] / "docs" / "results"
 LIMIT_S = 600
 """What all benchmarks for the CPU may take together on two quiet cores."""
 MORE = {
-    "bench_freed_memory", "bench_functionals", "bench_pitch", "bench_profile_embed", "bench_profile_pretrain_ae",
+    "bench_freed_memory", "bench_functionals", "bench_pitch", "bench_primitive_cache", "bench_profile_embed", "bench_profile_pretrain_ae",
     "bench_profile_train_ser", "bench_wide_convolution", "bench_window_maximum", "bench_worker_start",
 }  # fmt: skip
 """What is not part of ``make bench``, which shall take ten minutes on two cores."""

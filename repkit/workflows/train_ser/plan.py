@@ -9,7 +9,7 @@ from typing import Any
 
 from repkit.api import DOMAINS, Corpus, Fold, Utterance
 from repkit.audio.label_maps import LabelMap, label_map
-from repkit.config.schema import CONDITION_KEYS, NOT_TRAINING, SerRecipe
+from repkit.config.schema import ADDED_LATER, CONDITION_KEYS, NOT_TRAINING, SerRecipe
 from repkit.errors import DataError
 from repkit.evaluation.audit import audit_folds, unknown_speaker_flags
 from repkit.plugins import build_config, load
@@ -73,18 +73,25 @@ class SerPlan:
     @property
     def signature(self) -> str:
         """Hash of all that changes the results: recipe, protocol and stores, but no path."""
-        recipe = self.recipe.model_dump(mode="json", exclude=set(NOT_TRAINING))
+        recipe = _dumped(self.recipe, exclude=set(NOT_TRAINING))
         # neither changes what is trained; they stay, at their defaults where they can, so that runs of before are found
         recipe |= {"reference": "BL", "baseline": self.recipe.baseline}
         conditions = {
             c.name: {
                 **c.describe(),
                 "stores": {n: s.spec.fingerprint for n, s in c.stores.items()},
-                "set": c.recipe.model_dump(mode="json", include=set(CONDITION_KEYS)),
+                "set": _dumped(c.recipe, include=set(CONDITION_KEYS)),
             }
             for c in self.conditions
         }
         return canonical_hash({"recipe": recipe, "protocol": self.protocol["id"], "conditions": conditions})
+
+
+def _dumped(recipe: SerRecipe, **chosen: set[str]) -> dict[str, Any]:
+    """Return a recipe as its runs are told by, without keys at their defaults that earlier runs did not have."""
+    dumped = recipe.model_dump(mode="json", **chosen)
+    later = {key for key, value in ADDED_LATER.items() if dumped["training"].get(key) == value}
+    return {**dumped, "training": {key: value for key, value in dumped["training"].items() if key not in later}}
 
 
 def make_plan(

@@ -170,6 +170,7 @@ SGD, TIMED = 'optimiser = "sgd"\n', 'schedule = "time_decay"\n'
         ("[training]\nmin_gain = 0.1\n", "training.min_gain: 0.1 is not read without patience; .* or min_gain = 0"),
         ("[training]\ncrop_s = 2\n[segments]\nlength_s = 0.5\n", r"crop_s: 2 beside \[segments\].* 0.5 s long"),
         ('[[phases]]\nname = "a"\ntraining = {crop_s = 2}\n[segments]\nlength_s = 0.5\n', r"crop_s: 2 beside \[seg"),
+        ("[training]\nlength_step_frames = 64\n", "training.length_step_frames: 64 is not read without sampler = 'length_sorted'"),
         (f'[training]\n{SGD}[[phases]]\nname = "a"\ntraining = {{optimiser = "adam", momentum = 0.5}}\n',
          r"phases.a.training.momentum: 0.5"),
         ('[[conditions]]\nname = "c"\nset.training = {momentum = 0.5}\n', r"conditions.c.set.training.momentum: 0.5"),

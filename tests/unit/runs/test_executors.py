@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -180,3 +181,17 @@ def test_a_killed_process_is_told_of_at_once_though_the_others_are_never_silent(
     events, error = collect(be_killed_or_talk, list(range(8)), 2)
     assert re.search("worker process . died with exit code -9 (in or before its first job|while running 0)", str(error))
     assert "done" not in {event.kind for event in events}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told to keep freed memory")
+@pytest.mark.parametrize(("given", "expected"), [({}, "32"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")])
+def test_few_kernels_are_kept_before_any_is_made_unless_the_user_says_how_many(given, expected):
+    """oneDNN reads the variable once, at its first kernel; tests/benchmarks/bench_primitive_cache.py measures what it does."""
+    code = (
+        "import os, torch; from repkit.runs.executors import prepare_process; prepare_process(); "
+        "torch.nn.functional.conv1d(torch.ones(1, 1, 9), torch.ones(1, 1, 3)); "
+        "print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")} | given
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from repkit.errors import DataError, UsageError
-from repkit.runs.directory import RunDirectory, locked, publish_job_folder, read_json, start_job_folder, sweep
+from repkit.runs.directory import (
+    RunDirectory,
+    is_finished,
+    locked,
+    publish_job_folder,
+    read_json,
+    start_job_folder,
+    sweep,
+)
 from repkit.runs.environment import environment
 from repkit.runs.seeding import derive_seed, generator
 
@@ -60,7 +68,8 @@ def test_a_job_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
     run = RunDirectory(tmp_path)
     final = run.job_path("BL", 0, "f")
     folder = start_job_folder(final)
-    (folder / "done.json").write_text("{}")
+    for name in ("done.json", "predictions.parquet"):
+        (folder / name).write_text("{}")
     assert not final.exists()
     publish_job_folder(folder, final)
     assert (final / "done.json").exists()
@@ -167,3 +176,27 @@ def test_the_newest_run_of_a_signature_counts_as_finished_only_when_it_is(tmp_pa
     assert found() is None
     made("20260104T000000Z_abcdef01", None)
     assert found() is None
+
+
+def test_a_finished_run_that_has_lost_predictions_is_continued_with_the_job_that_lost_them(tmp_path):
+    run, _ = RunDirectory.open(tmp_path, "demo", "abcdef0123")
+    jobs = [run.job_path("BL", seed, "f") for seed in (0, 1)]
+    for job in jobs:
+        job.mkdir(parents=True)
+        for name in ("done.json", "predictions.parquet", "selected.safetensors"):
+            (job / name).write_text("x")
+    (jobs[0].parent / ".notes").mkdir()  # whatever a file browser leaves is no job
+    run.set_status("done", jobs=2)
+    assert RunDirectory.finished(tmp_path, "demo", "abcdef0123").path == run.path
+    assert is_finished(run.path)
+    (jobs[1] / "predictions.parquet").unlink()
+    assert not is_finished(run.path)
+    assert RunDirectory.finished(tmp_path, "demo", "abcdef0123") is None
+    again, resumed = RunDirectory.open(tmp_path, "demo", "abcdef0123")
+    assert (again.path, resumed) == (run.path, True)
+    sweep(run.path)
+    assert [job.exists() for job in jobs] == [True, False]
+    assert not list(run.path.rglob("*lost*"))
+    assert not is_finished(run.path)  # one of the two jobs that it was done with is gone as a whole
+    (run.path / "status.json").write_text("[]")
+    assert not is_finished(run.path)

@@ -88,3 +88,19 @@ def test_length_sorted_batches_keep_their_members_and_change_their_order():
     assert len({str(epoch) for epoch in epochs}) > 3
     assert n_batches([some], "length_sorted", 3, None) == 3
     assert len(epoch_batches([some], "length_sorted", 3, 2, 0, 1)) == n_batches([some], "length_sorted", 3, 2) == 2
+
+
+def test_length_binned_batches_hold_neighbours_that_change():
+    lengths = torch.arange(100, 400)  # in order of length, as if classes followed one another
+    some = Pool(torch.arange(300), lengths)
+    epochs = [[b.tolist() for b, _ in epoch_batches([some], "length_binned", 30, None, 0, e)] for e in (1, 2)]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [30] * 10
+        assert sorted(item for batch in batches for item in batch) == list(range(300))
+        # sorted by up to a tenth more or less: lengths of a batch differ by little more than a fifth, not by a factor of 4
+        assert max(lengths[batch].max() / lengths[batch].min() for batch in batches) < 1.6
+    members = [{frozenset(batch) for batch in batches} for batches in epochs]
+    assert not members[0] & members[1]
+    assert n_batches([some], "length_binned", 30, None) == 10
+    again = [b.tolist() for b, _ in epoch_batches([some], "length_binned", 30, None, 0, 1)]
+    assert again == epochs[0]

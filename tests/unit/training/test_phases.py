@@ -255,6 +255,27 @@ def test_class_balanced_batches_hold_only_what_has_a_label():
     assert abs(int(counts[12:15].sum()) - 500) < 47
 
 
+def test_lengths_are_rounded_up_before_they_are_sorted():
+    some = data()
+    n = len(some.data.frames.lengths)
+    rows = torch.zeros(int(sum(range(1, n + 1))), 1)
+    # lengths n, n - 1 ... 1
+    offsets = torch.tensor([0, *range(n, 0, -1)]).cumsum(0)
+    some.data.frames = RaggedTensor(rows, offsets)
+    every, none = torch.arange(n), torch.arange(0)
+
+    def batches(step):
+        given = recipe([{"name": "a"}], sampler="length_sorted", length_step_frames=step, batch_size=8)
+        (phase, table) = given.resolved_phases()[0]
+        course = Course(Training(model(), objectives(), some, every, none, table, 0, scores, phase=phase))
+        return sorted(items.tolist() for items, _ in course.batches())
+
+    assert n == 24
+    assert batches(1) == [[*range(7, -1, -1)], [*range(15, 7, -1)], [*range(23, 15, -1)]]
+    # 24 to 13 count as 24, 12 to 1 as 12: within each the order of the corpus
+    assert batches(12) == [[*range(4, 12)], [*range(12, 20)], [*range(20, 24), *range(4)]]
+
+
 def test_class_weights_by_hand():
     target = torch.tensor([0, 0, 0, 1, 0, 1, 1, MISSING])
     corpora = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])

@@ -70,6 +70,16 @@ def test_the_signature_changes_with_the_training_but_not_with_places(corpus, tmp
     assert compared.signature == first.signature, "another reference is another page, but no other training"
 
 
+def test_a_key_that_came_later_leaves_the_signatures_of_earlier_runs_alone(corpus, monkeypatch):
+    by_length = "training.sampler=length_sorted"
+    now, other = (plan(corpus, by_length, f"training.length_step_frames={n}").signature for n in (1, 64))
+    assert now != other
+    monkeypatch.setattr("repkit.workflows.train_ser.plan.ADDED_LATER", {})
+    whole, same = (plan(corpus, by_length, f"training.length_step_frames={n}").signature for n in (1, 64))
+    assert whole != now
+    assert same == other
+
+
 def test_two_conditions_of_one_name_are_refused_wherever_they_come_from(corpus, tmp_path):
     one, two = (Condition(name="a", embeddings=store(tmp_path / n / "toy", corpus)) for n in "xy")
     recipe = load_recipe(SerRecipe, "demo")
