@@ -1,14 +1,16 @@
-"""Make docs/results/leaderboard.md: speaker-independent scores on published folds, without self-supervised weights.
+"""Make docs/results/leaderboard.md: speaker-independent scores on published folds, without weights trained elsewhere.
 
     python docs/results/leaderboard.py --data FOLDER --work FOLDER
 
-FOLDER of the data holds emodb, emovo, ravdess, urdu and librispeech. Steps that are done are not repeated, so that the
-script can be stopped and started. A system more is a line more in `SYSTEMS`.
+FOLDER of the data holds emodb, emovo, ravdess, urdu and librispeech (librispeech_small.md). Steps that are done are not
+repeated, so that the script can be stopped and started. A system more is a line more in `SYSTEMS`; what is installed and
+has no row is listed by itself.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ EVERY = ("protocol.name=published_split", "labels.map=own")
 FITTED = ("training.select_by=nested", "seeds=[0]", "normalisation.mode=global_train")
 """Fitted in one go: nothing is drawn, one seed is all; they read vectors alone, so that frames are not normalised by speaker."""
 BY_TRAIN, BY_SPEAKER = ("vector.by=train",), ("vector.by=per_speaker", "vector.min_clips=1")
-# per utterance and dimension of standardised vectors: 88 to 6373 dimensions need gammas from about 1/100 to 1/16 000
+# of standardised vectors, whose squared distances grow with the 88 to 6373 dimensions: from 1/250 to 1/16 667
 RBF = (
     "model.kernel=rbf",
     "model.c=[1.0, 4.0, 16.0]",
@@ -64,13 +66,18 @@ SYSTEMS: tuple[tuple[str, dict[str, str], tuple[str, ...]], ...] = (
     ),
     ("cross_corpus", {}, ("model.name=parry_cnn", "training.select_by=dev.uar", "training.epochs=15", "seeds=[0]")),
 )
-"""Recipe, vectors (condition to encoder) and settings of every system; each is run on every corpus."""
+"""Recipe, vectors (condition to encoder) and settings of every system; each is for every corpus."""
+NO_SYSTEMS = ("demo", "template")
+"""Recipes that show how something is done."""
+CUT = ("seeds", "normalisation", "training")
+"""Tables of a recipe by which a system is more or less of what it is published as."""
 
-INTRO = """# Leaderboard: four small corpora, published folds, no self-supervised weights
+INTRO = """# Leaderboard: four small corpora, published folds, no weights from elsewhere
 
-**What this is.** Emotions of Emo-DB, EMOVO, RAVDESS and URDU, recognised in speakers that were never trained on, by systems of this
-house that need no pretrained self-supervised weights. Every number is of the same published folds, comes from a run directory,
-and is made again by the command beside it.
+**What this is.** Emotions of Emo-DB, EMOVO, RAVDESS and URDU, recognised in speakers that were never trained on with their labels,
+by those systems of this house that two cores could train and that need no weights trained elsewhere. What has no row stands at the
+end ([not run](#not-run)). Every number is of the same published folds and comes from a run directory; the command beside it makes it
+again, after those that make the [vectors](#vectors).
 
 **Splits.** Speakers and utterance names of every fold are in the package, so that others can test the very same folds. The protocol
 `published_split` reads them: any copy of a corpus will do that has all utterances under their official file names.
@@ -78,11 +85,12 @@ and is made again by the command beside it.
 {splits}
 
 **How to read it.** Systems are ranked by themselves if they use anything of the test speakers before they predict: their unlabelled
-audio (normalisation or standardisation by speaker), or their label counts. A test fold of few speakers is noisy: look at the interval
-and at the mark {same} before you look at the rank; and the first of many is first partly by luck. Settings are chosen on training and
-dev speakers; a run that chose them on test is refused.
+audio (normalisation or standardisation by speaker, an encoder that has heard it), or their label counts. A test fold of few speakers
+is noisy: look at the interval and at the mark {same} before you look at the rank; and the first of many is first partly by luck.
+Settings are chosen on training and dev speakers; a run that chose them on test is refused.
 
-**A row of your own.** Train under the protocol, then rank your run with ours:
+**A row of your own.** Train under the protocol, then rank all runs of a folder. The runs behind this page are not shipped: to have
+your system among these rows, run the script that wrote the page, or the commands of the rows you need, first.
 
 ```console
 $ repkit train-ser --recipe attentive_cnn --corpus emodb=PATH --set protocol.name=published_split
@@ -96,6 +104,12 @@ comparable if every utterance of the split was tested once, by a system that has
 ## The best of each corpus
 
 {best}
+
+## Networks are cut
+
+What the networks below were given other than their recipes say, beside the labels and folds of this page:
+
+{cuts}
 """
 
 
@@ -169,6 +183,126 @@ def best_table(groups: list[dict[str, Any]]) -> str:
     return common.table(header, rows)
 
 
+def _systems() -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
+    """Return the system of each step of train-ser."""
+    return [system for system in SYSTEMS for _ in CORPORA]
+
+
+def cuts(folders: Collection[Path]) -> list[str]:
+    """Return a line for each network: the settings in which its runs differ from the installed recipe."""
+    from repkit.config import SerRecipe, load_recipe
+    from repkit.config.load import flat
+
+    lines = []
+    for folder in folders:
+        mine = common.read(folder, "resolved.json")
+        recipe = load_recipe(SerRecipe, mine["name"])
+        ours, theirs = (flat({key: table[key] for key in CUT}) for table in (mine, recipe.model_dump(mode="json")))
+        found = [
+            f"`{'.'.join(map(str, key))} = {ours[key]}`, not {theirs[key]}"
+            for key in theirs  # a setting that the run does not have is newer than it
+            if key in ours and ours[key] != theirs[key]
+        ]
+        hears = recipe.normalisation.mode == "per_speaker" or recipe.training.class_weights == "balanced_all"
+        if hears and mine["normalisation"]["mode"] != "per_speaker":
+            found.append("as its recipe says it would be transductive")
+        lines.append(f"- **{mine['name']}**: {'; '.join(found) or 'nothing'}.")
+    return list(dict.fromkeys(lines)) or ["No network has a row yet."]
+
+
+def not_run(missing: Collection[str], folders: Collection[Path]) -> list[str]:
+    """Return what of the house has no row, as far as it is installed, and which commands of the script were not run."""
+    from repkit.config import SerRecipe, load_recipe
+    from repkit.config.load import read_tables
+    from repkit.config.locate import list_recipes
+
+    read = [common.read(folder, "resolved.json") for folder in folders]
+    done = {(one["name"], one["model"]["name"]) for one in read}
+    seconds = {folder: common.read(folder, "status.json")["seconds"] for folder in folders}
+    slowest = max(seconds, key=lambda folder: seconds[folder])
+    recipes = {name: origin for name, origin in list_recipes().items() if name not in NO_SYSTEMS}
+    kinds = {name: read_tables(name).get("command") for name in recipes}
+    of = {name: load_recipe(SerRecipe, name) for name, kind in kinds.items() if kind == "train-ser"}
+    encoders = [name for name, kind in kinds.items() if kind == "pretrain-ae" and not name.startswith("demo")]
+    unheard = [f"`{name}`" for name in encoders if name not in {recipe for recipe, _, _ in TRAINED.values()}]
+    parts = [
+        "Systems of this house (`repkit recipes list`) that have no row here: they were not run on these folds. Some learn from several "
+        "corpora at once, which splits of one corpus do not offer; the column *own protocol* says what each is made for. For the others "
+        "the expected reason is time on two cores: the table has the epochs and seeds that a recipe asks for, and the longest run above, "
+        f"{slowest.parent.name} as it stands there, took {seconds[slowest] / 60:.0f} min. What some of them reach elsewhere: "
+        "[Keesing 2020](keesing2020.md), [corpora never heard](cross_corpus.md), [domain-adversarial](dann.md), [adapters](adapters.md), "
+        "[Neumann 2019](neumann2019.md).",
+        unrun_table(of, recipes, done),
+    ]
+    models = unnamed_models(of.values(), {model for _, model in done})
+    if models:
+        parts.append(f"Models that no recipe names, without a row: {', '.join(f'`{name}`' for name in models)}.")
+    if unheard:
+        parts.append(
+            f"Encoders of stage one without a row: {', '.join(unheard)} ([what some are worth on other folds](stage_one.md))."
+        )
+    if missing:
+        parts += [
+            "Commands of the script behind this page that were not run to the end:",
+            "```\n" + "\n".join(f"repkit {text}" for text in missing) + "\n```",
+        ]
+    return parts
+
+
+def unrun_table(of: Mapping[str, Any], origins: Mapping[str, str], done: Collection[tuple[str, str]]) -> str:
+    """Return a row for every recipe of stage two that has models without a row on this page.
+
+    Args:
+        of: recipes of train-ser by name.
+        origins: where each comes from.
+        done: recipe and model of every row.
+    """
+    from repkit.plugins import load
+
+    rows = []
+    for name, recipe in of.items():
+        left = [model for model in models_of(recipe) if (name, model) not in done]
+        if left:
+            fitted = all("estimator" in getattr(load("repkit.models", model), "capabilities", ()) for model in left)
+            epochs = "-" if fitted else str(recipe.training.epochs)
+            cells = [
+                f"`{name}`",
+                ", ".join(f"`{model}`" for model in left),
+                origins[name].partition(" ")[0],
+                recipe.protocol.name,
+            ]
+            rows.append([*cells, epochs, str(len(recipe.seeds)), recipe.description])
+    return common.table(["recipe", "models", "from", "own protocol", "epochs", "seeds", "what it is"], rows)
+
+
+def models_of(recipe: Any) -> list[str]:
+    """Return the models that a recipe's conditions train."""
+    own = [((one.set or {}).get("model") or {}).get("name", recipe.model.name) for one in recipe.conditions]
+    return list(dict.fromkeys([*([recipe.model.name] if recipe.baseline or not own else []), *own]))
+
+
+def unnamed_models(recipes: Collection[Any], done: Collection[str]) -> list[str]:
+    """Return the installed models that neither a recipe nor a row names; those that only show how are no systems."""
+    from repkit.plugins import components
+
+    named = {*done, *(model for recipe in recipes for model in models_of(recipe))}
+    return [
+        one.name for one in components("repkit.models") if one.name not in named and not one.name.startswith(NO_SYSTEMS)
+    ]
+
+
+def environments(folders: Collection[Path]) -> list[str]:
+    """Return a line for each set of versions under which runs were made."""
+    lines = []
+    for folder in folders:
+        found = common.read(folder, "environment.json")
+        versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+        lines.append(
+            f"Environment: repkit {found['repkit']}, Python {found['python']}, {versions}; plugins {', '.join(found['plugins'])}."
+        )
+    return list(dict.fromkeys(lines))
+
+
 def page(data: str, work: Path, steps: list[common.Step]) -> str:
     """Return the whole page, of those steps that are finished."""
     from repkit.report.leaderboard import make_board
@@ -178,29 +312,33 @@ def page(data: str, work: Path, steps: list[common.Step]) -> str:
     found = {shlex.join(step): common.finished(work, step) for step in trained}
     missing = [text.replace(data, "DATA") for text, folder in found.items() if folder is None]
     folders = [folder for folder in found.values() if folder is not None]
+    networks = [folder for folder, system in zip(found.values(), _systems()) if folder and FITTED[0] not in system[2]]
     if not folders:
         raise SystemExit("no run is finished; run the script without --page-only")
     board = make_board(folders)
     environment = common.read(folders[0], "environment.json")
-    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     minutes = sum(common.read(folder, "status.json")["seconds"] for folder in folders) / 60
     parts = [
         INTRO.replace("{splits}", split_table())
         .replace("{same}", SAME)
         .replace("{best}", best_table(board.groups))
+        .replace("{cuts}", "\n".join(cuts(networks)))
         .rstrip(),
         board_markdown(board),
-        *(["## Not run\n\n" + "\n".join(f"- `{text}`" for text in missing)] if missing else []),
         "## Vectors",
         "Made before the systems that read them. *statistics* are mean and deviation of each band of a spectrogram; the autoencoder that "
         "is trained for one epoch only lends it that spectrogram. *mix*, *mask* and *mixall* are encoders of stage one that no label was "
-        "given to ([what they are worth](stage_one.md)); *mixall* has heard the audio of all four corpora, *mix* and *mask* LibriSpeech "
-        "alone. The fold of a system is ranked as transductive where its encoder has heard it.",
+        "given to, three of the seven whose scores on other folds of the same corpora were [known before](stage_one.md). *mix* and *mask* "
+        "have heard LibriSpeech alone: [471 utterances, how to make the same folder](librispeech_small.md). *mixall* has also heard the "
+        "four corpora, but for some speakers on whom its loss was measured. A system is ranked as transductive on a corpus of whose test "
+        "speakers its encoder has heard any.",
         common.commands_block([step for step in steps if step[0] != "train-ser"], data),
-        f"Wall time of all runs together, {environment['cores']} processes: {minutes:.0f} min (other work ran on the machine at the same "
-        "time; no speed claim).",
-        f"Environment: repkit {environment['repkit']}, Python {environment['python']}, {versions}; plugins "
-        f"{', '.join(environment['plugins'])}.",
+        "## Not run",
+        *not_run(missing, folders),
+        "## How this was made",
+        f"Wall time of the {len(folders)} runs of train-ser together, {environment['cores']} cores: {minutes:.0f} min (other work ran on the "
+        "machine at the same time; no speed claim).",
+        *environments(folders),
         "This page was written by `python docs/results/leaderboard.py --data DATA --work WORK`.",
     ]
     return "\n\n".join(parts) + "\n"

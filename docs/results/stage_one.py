@@ -17,7 +17,7 @@ import common
 HERE = Path(__file__).parent
 CORPORA = ("emodb", "emovo", "ravdess", "urdu")
 SEEDS = (0, 1)
-# about 770 updates each (the autoencoder's pieces are longer), in the order in which they were run
+# on LibriSpeech 768 to 960 updates each (the autoencoder's pieces are longer), in the order in which they were run
 ENCODERS: dict[str, tuple[str, int, bool]] = {
     "mix": ("cpc_prosody_functionals", 24, False),
     "apc": ("apc", 24, False),

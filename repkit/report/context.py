@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repkit.evaluation.run_files import RunFiles
+from repkit.evaluation.run_files import RunFiles, read_json_file
 
 Row = Mapping[str, Any]
 CHECKPOINT_NAMES = {"selected": "epoch selected on dev", "last": "last epoch"}
@@ -28,11 +28,13 @@ class Page:
         files: of the run.
         results: what results.json holds.
         figures: path by key.
+        stores: what `stores_of` returns.
     """
 
     files: RunFiles
     results: Mapping[str, Any]
     figures: Mapping[str, Path]
+    stores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def view(self) -> str:
@@ -66,8 +68,8 @@ class Page:
 
     @property
     def conditions(self) -> dict[str, Row]:
-        """Entries of ``conditions`` by name."""
-        return {row["name"]: row for row in self.results["conditions"]}
+        """Entries of ``conditions`` by name, with the stores that each reads."""
+        return {row["name"]: {**row, "stores": self.stores.get(row["name"], {})} for row in self.results["conditions"]}
 
     @property
     def shown(self) -> dict[str, str]:
@@ -85,6 +87,34 @@ class Page:
     def image(self, key: str, text: str) -> list[str]:
         """Return a figure as Markdown, nothing when it was not drawn."""
         return [image(self.figures[key], text)] if key in self.figures else []
+
+
+def stores_of(files: RunFiles) -> dict[str, dict[str, str]]:
+    """Return the fingerprint of every store that a condition reads, by condition and corpus; empty where the run does not tell.
+
+    Raises:
+        DataError: data.json is there but unreadable.
+    """
+    path = files.path / "data.json"
+    described = read_json_file(path).get("conditions", {}) if path.exists() else {}
+    return {
+        name: {
+            corpus: str(store["fingerprint"])
+            for corpus, store in (condition.get("stores") or {}).items()
+            if store.get("fingerprint")
+        }
+        for name, condition in described.items()
+    }
+
+
+def same_vectors(one: Row, other: Row) -> bool:
+    """Return whether two conditions are known to read the same vectors, so that only their settings can differ.
+
+    Args:
+        one: an entry of `Page.conditions`.
+        other: another.
+    """
+    return bool(one.get("stores")) and one.get("stores") == other.get("stores")
 
 
 def headline(results: Mapping[str, Any]) -> tuple[str, str]:

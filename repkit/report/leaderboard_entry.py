@@ -37,7 +37,7 @@ SELECTION = {
     "dev.wa": "dev accuracy",
     "dev.corpus_uar": "dev UAR",
     "last": "nothing: last epoch",
-    "nested": "inner folds of the training speakers",
+    "nested": "inner folds of the train and dev speakers",
 }
 
 
@@ -218,6 +218,7 @@ def _entry(
     environment = _optional(files.path / "environment.json")
     jobs = [read_json_file(job / "done.json") for _, _, job in finished_jobs(files, condition)]
     sizes = {int(job["parameters"]) for job in jobs if job.get("parameters")}
+    epochs = {int(job["epochs"]) for job in jobs if job.get("epochs")} if not _fitted(files, condition) else set()
     chosen = str((recipe.get("training") or {}).get("select_by", "dev.uar"))
     command = files.path / "command.txt"
     row = {
@@ -227,6 +228,7 @@ def _entry(
         "model": _model_words(files, condition, recipe),
         **{key: score[key] for key in ("uar", "uar_pooled", "wa", "n_utterances", "n_speakers", "n_folds", "n_seeds")},
         "interval_note": score["interval_note"],
+        "epochs": [min(epochs), max(epochs)] if epochs else None,
         "parameters": [min(sizes), max(sizes)] if sizes else None,
         "heard": _heard(files, condition),
         "pretrained": _pretrained(_sources(files, condition)),
@@ -247,8 +249,7 @@ def _model_words(files: RunFiles, condition: str, recipe: Mapping[str, Any]) -> 
     kernel = f" ({model['kernel']})" if "kernel" in model else ""
     vectors = sorted({str(source.get("name", "vectors")) for source in _sources(files, condition)})
     # what is fitted in one go reads vectors alone
-    fitted = any(_is_fitted(job) for _, _, job in finished_jobs(files, condition))
-    frames = [] if fitted else [str((recipe.get("frontend") or {"name": "log_mel"})["name"])]
+    frames = [] if _fitted(files, condition) else [str((recipe.get("frontend") or {"name": "log_mel"})["name"])]
     return f"{model['name']}{kernel} on {' + '.join([*frames, *vectors])}"
 
 
@@ -258,9 +259,10 @@ def _date(stamp: str) -> str | None:
     return "-".join(found.groups()) if found else None
 
 
-def _is_fitted(job: Path) -> bool:
-    path = job / "metrics.jsonl"
-    return path.exists() and '"phase": "fit"' in path.read_text(encoding="utf-8").partition("\n")[0]
+def _fitted(files: RunFiles, condition: str) -> bool:
+    """Return whether a condition was fitted in one go, without epochs."""
+    found = [job / "metrics.jsonl" for _, _, job in finished_jobs(files, condition)]
+    return any(p.exists() and '"phase": "fit"' in p.read_text(encoding="utf-8").partition("\n")[0] for p in found)
 
 
 def _heard(files: RunFiles, condition: str) -> list[str]:

@@ -17,10 +17,11 @@ LEGEND = (
     "*UAR pooled*: over all test utterances, with the 95 % bootstrap interval over speakers. *minus the first*: points of "
     f"pooled UAR, paired by speaker, seeds averaged; {SAME} stands where the system is not shown to be worse than the first "
     "(that needs the whole interval below zero and p < 0.05 by sign flips over speakers), so that their order says nothing. "
-    "*Inductive* systems use nothing of the test speakers before they predict. *Transductive* ones do, as their last column "
-    "says, and are ranked by themselves: their ranks and those of the others must not be mixed. Letters stand for protocol "
-    "ids: the test utterances are the same, what the list of letters names is not. Systems with pretrained self-supervised "
-    "weights are not ranked; *pretrained weights* names any other encoder that was trained elsewhere."
+    "*Epochs*: fewest and most of its trainings; none where a system is fitted in one go, which is on train and dev speakers "
+    "together. *Inductive* systems use nothing of the test speakers before they predict. *Transductive* ones do, as their "
+    "last column says, and are ranked by themselves: their ranks and those of the others must not be mixed. Letters stand "
+    "for protocol ids: the test utterances are the same, what the list of letters names is not. Systems with pretrained "
+    "self-supervised weights are not ranked; *pretrained weights* names any other encoder that was trained elsewhere."
 )
 
 
@@ -80,6 +81,7 @@ def _table(
         return []
     header = ["rank", "system", "UAR mean", "min to max", "UAR pooled", "95 % interval", "minus the first", "seeds"]
     header += [
+        "epochs",
         "parameters",
         "heard without labels",
         "pretrained weights",
@@ -102,6 +104,7 @@ def _table(
             span(pooled["low"], pooled["high"]),
             f"{points(against['difference'])} {span(against['low'], against['high'], signed=True)}" if against else "-",
             row["n_seeds"],
+            _size(row["epochs"]),
             _size(row["parameters"]),
             ", ".join(row["heard"]) or "-",
             row["pretrained"],
@@ -115,10 +118,10 @@ def _table(
     return [f"### {title}", table(header, cells), *([f"Intervals are {note}."] if note else [])]
 
 
-def _size(parameters: Sequence[int] | None) -> str:
-    if parameters is None:
+def _size(extremes: Sequence[int] | None) -> str:
+    if extremes is None:
         return "-"
-    low, high = (f"{number:,}".replace(",", " ") for number in parameters)
+    low, high = (f"{number:,}".replace(",", " ") for number in extremes)
     return low if low == high else f"{low} to {high}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from repkit.evaluation.run_files import read_json_file
 from repkit.report import tables
-from repkit.report.context import DAGGER, Page, pairs
+from repkit.report.context import DAGGER, Page, Row, pairs, same_vectors
 from repkit.report.training import domain_lines, parameter_counts, warning_lines
 
 MOST_TEXT = 300
@@ -23,14 +23,15 @@ ROLE_WORDS = {
 
 def conditions_part(page: Page) -> list[str]:
     """Return what each condition is; nothing where conditions differ in their vector alone."""
-    rows = page.results["conditions"]
+    rows = list(page.conditions.values())
     if not any(row["settings"] for row in rows):
         return []
+    reference = page.conditions.get(page.results["reference"] or "", {})
     counts = parameter_counts(page.files)
     listed = [
         [
             page.shown.get(row["name"], row["name"]),
-            ROLE_WORDS[row["role"]],
+            _role(row, reference),
             "yes" if row["has_vector"] else "no",
             f"{counts[row['name']]:,}".replace(",", " ") if row["name"] in counts else "-",
             _settings(row["settings"]) or "as the recipe says",
@@ -39,6 +40,13 @@ def conditions_part(page: Page) -> list[str]:
     ]
     header = ["condition", "role", "vector", "parameters", "sets"]
     return ["## Conditions", _left(tables.table(header, listed), len(header))]
+
+
+def _role(row: Row, reference: Row) -> str:
+    """Return what a condition is to the run: one that reads the reference's vectors is neither a vector nor a control beside it."""
+    if row["role"] == "baseline" or not same_vectors(row, reference):
+        return ROLE_WORDS[row["role"]]
+    return "other settings, same vector"
 
 
 def transductive_note(page: Page) -> list[str]:

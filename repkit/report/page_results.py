@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from repkit.report import sentences, tables
-from repkit.report.context import CHECKPOINT_NAMES, Page, Row
+from repkit.report.context import CHECKPOINT_NAMES, Page, Row, same_vectors
 from repkit.report.corpus_tables import corpora_table, plain_name
 from repkit.report.published import published
 
@@ -48,14 +48,11 @@ def worth_part(page: Page) -> list[str]:
     if not found:
         return []
     conditions = page.conditions
-    systems = [name for name, row in conditions.items() if not row["has_vector"]]
+    reference = conditions.get(page.results["reference"] or "", {})
+    # what is better than the reference, where it cannot be said to help: it has no vector, or the very same
+    systems = [name for name, row in conditions.items() if not row["has_vector"] or same_vectors(row, reference)]
     vectors = [name for name, row in conditions.items() if row["role"] == "vector"]
-    title = (
-        "Does the vector help?"
-        if all(found["role"] != "system" for found in conditions.values())
-        else f"What is better than {page.results['reference']}?"
-    )
-    part = [f"## {title}"]
+    part = [f"## {_question(conditions, reference)}"]
     said = [text for name in vectors if (text := sentences.conclusion(name, found, conditions))]
     part += ["\n".join(f"- {text[0].upper()}{text[1:]}" for text in said)] if said else []
     part.append("In detail (pooled UAR, same utterances, same resampled speakers):")
@@ -71,6 +68,19 @@ def worth_part(page: Page) -> list[str]:
         "not in them."
     )
     return part
+
+
+def _question(conditions: Mapping[str, Row], reference: Row) -> str:
+    """Return what the differences of a run answer: it depends on what its conditions differ in."""
+    others = [row for row in conditions.values() if row["role"] != "baseline"]
+    same = [same_vectors(row, reference) for row in others]
+    if all(same) and reference:
+        changed = {key for row in conditions.values() for key in row["settings"]}
+        if changed:
+            return f"Which {'head is' if changed == {'model'} else 'settings are'} better than {reference['name']}?"
+    if any(same) or any(row["role"] == "system" for row in others):
+        return f"What is better than {reference.get('name')}?"
+    return "Does the vector help?"
 
 
 def other_scores_part(page: Page) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from repkit.evaluation.results import score_run
 from repkit.evaluation.run_files import RunFiles, read_run_files
-from repkit.report.context import Page, headline, rows_of
+from repkit.report.context import Page, headline, rows_of, stores_of
 from repkit.report.corpus_figures import draw_corpora, draw_matrices
 from repkit.report.figures import draw_confusions, draw_differences, draw_recalls, draw_scores
 from repkit.report.maps import draw_maps
@@ -56,7 +56,9 @@ def render(run_dir: str | Path, *, maps: bool = True) -> Path:
         if stale.name not in kept and maps:
             stale.unlink()
     page = files.path / "report.md"
-    write_text_atomic(page, "\n\n".join(_page(Page(files, results, figures), objectives, drawn)) + "\n")
+    write_text_atomic(
+        page, "\n\n".join(_page(Page(files, results, figures, stores_of(files)), objectives, drawn)) + "\n"
+    )
     return page
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from repkit.report.context import Row, same_vectors
 from repkit.report.tables import SAYS, points, span
 
-Row = Mapping[str, Any]
 NOTHING_KNOWN: Mapping[str, Row] = {}
 MOST_NAMES = 8
 
@@ -17,8 +17,8 @@ def sentence(found: Row, conditions: Mapping[str, Row] = NOTHING_KNOWN) -> str:
 
     Args:
         found: an entry of ``differences``.
-        conditions: entries of ``conditions`` by name; a condition that is not among them reads a vector, and what it is
-            compared with does not.
+        conditions: entries of ``conditions`` by name, as `Page` gives them; a condition that is not among them reads a
+            vector, and what it is compared with does not.
     """
     one, other = found["condition"], found["against"]
     system = _is_system(found, conditions)
@@ -52,7 +52,8 @@ def sentence(found: Row, conditions: Mapping[str, Row] = NOTHING_KNOWN) -> str:
 def conclusion(condition: str, differences: Sequence[Row], conditions: Mapping[str, Row] = NOTHING_KNOWN) -> str | None:
     """Return in one sentence what the vector of a condition is worth against baseline and controls together.
 
-    The baseline is the same settings without the vector where such a condition was run, else the reference.
+    The baseline is the same settings without the vector where such a condition was run, else the reference. None where
+    there is no baseline, or where it reads the same vectors: then they are not what differs.
     """
     mine = [found for found in differences if found["condition"] == condition]
     own = [found for found in mine if found["role"] == "own_baseline"]
@@ -61,20 +62,25 @@ def conclusion(condition: str, differences: Sequence[Row], conditions: Mapping[s
     if not baseline:
         return None
     gain = f"the vector of **{condition}** "
-    if conditions.get(condition, {}).get("settings") and not own:
+    against = baseline[0]["against"]
+    one, other = conditions.get(condition, {}), conditions.get(against, {})
+    if same_vectors(one, other):
+        return None
+    if not own and _settings(one) != _settings(other):
         return (
-            f"**{condition}** differs from {baseline[0]['against']} in settings and in the vector: what it gains or loses "
-            "can be credited to neither alone; run its settings without the vector too."
+            f"**{condition}** differs from {against} in settings and in the vector: what it gains or loses "
+            f"can be credited to neither alone; {_apart(one, other, conditions)}."
         )
-    without = f"over {own[0]['against']}" if own else "over no vector"
+    over = f" over that of {against}" if other.get("has_vector") else ""
+    without = f"over {against}" if own else over.strip() or "over no vector"
     helps = all(found["verdict"] == "helps" for found in baseline)
     if not controls:
-        start = gain + ("helps" if helps else "is not shown to help")
+        start = gain + ("helps" if helps else "is not shown to help") + over
         return f"{start}; without the controls (untrained encoder, statistics) that says nothing about its training."
     beaten = [found["against"] for found in controls if found["verdict"] == "helps"]
     open_ = [found["against"] for found in controls if found["verdict"] != "helps"]
     if helps and not open_:
-        return gain + f"helps, and it helps more than its controls ({', '.join(beaten)})."
+        return gain + f"helps{over}, and it helps more than its controls ({', '.join(beaten)})."
     if helps:
         return gain + (
             f"helps {without}, but it is not shown to be better than {' and '.join(open_)}: the gain cannot be credited "
@@ -141,9 +147,26 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
+def _settings(row: Row) -> Mapping[str, Any]:
+    return row.get("settings") or {}
+
+
+def _apart(one: Row, other: Row, conditions: Mapping[str, Row]) -> str:
+    """Return what would tell settings and vector apart."""
+    if not other.get("has_vector"):
+        return "run its settings without the vector too"
+    same = [row for row in conditions.values() if same_vectors(row, other) and _settings(row) == _settings(one)]
+    if same:
+        return f"compare it with {same[0]['name']}, which has its settings and the vector of {other['name']}"
+    return f"run its settings with the vector of {other['name']} too"
+
+
 def _is_system(found: Row, conditions: Mapping[str, Row]) -> bool:
+    """Return whether a condition is better or worse than another, but has no vector of its own that could help."""
     known = conditions.get(found["condition"])
-    return known is not None and not known["has_vector"]
+    if known is None:
+        return False
+    return not known["has_vector"] or same_vectors(known, conditions.get(found["against"], {}))
 
 
 def _over(found: Row, conditions: Mapping[str, Row]) -> str:
@@ -155,5 +178,4 @@ def _over(found: Row, conditions: Mapping[str, Row]) -> str:
         return f"over {found['against']} (same settings, no vector)"
     if found["role"] != "baseline" or other.get("has_vector"):
         return f"over {found['against']}"
-    same = (one.get("settings") or {}) == (other.get("settings") or {})
-    return f"over {found['against']} ({'no vector' if same else 'other settings, no vector'})"
+    return f"over {found['against']} ({'no vector' if _settings(one) == _settings(other) else 'other settings, no vector'})"

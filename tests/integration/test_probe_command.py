@@ -42,6 +42,10 @@ def test_probe_end_to_end_with_a_report(stage_one, here, monkeypatch):
     page = (run / "report.md").read_text()
     assert "settings chosen by inner folds of the training speakers" in page
     assert "## Chosen settings" in page
+    # both heads read one store: no vector can help, nor be what they differ in
+    assert "## Which head is better than linear_svm?" in page
+    assert "| rbf_svm | other settings, same vector | yes |" in page
+    assert "the vector" not in page.partition("## Which head")[2].partition("In detail")[0]
     assert "chosen: emotion c" in page
     assert "epoch" not in page.partition("## How this was made")[0], "nothing here has epochs"
     protocol = read_json(run / "protocol.json")

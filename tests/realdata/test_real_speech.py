@@ -1,8 +1,12 @@
 """The main path on real speech, in a short form of docs/results/neumann2019.py."""
 
+import csv
 import json
+import shutil
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from repkit.audio.open import open_corpus
@@ -37,6 +41,32 @@ def test_published_counts(real_data, name, utterances, speakers, counts):
     assert (len(found), len({u.speaker for u in found})) == (utterances, speakers)
     for emotion, n in counts.items():
         assert sum(u.emotion == emotion for u in found) == n
+
+
+def test_the_download_of_librispeech_and_the_table_make_the_very_folder(real_data, repo_root, tmp_path):
+    """Links laid out as LibriSpeech unpacks stand for the download; the sounds are those of the folder itself."""
+    table = repo_root / "docs/results/librispeech-small.csv"
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert (
+        sum(soundfile.info(real_data / f"librispeech/data/{row['utterance_id']}.flac").frames for row in rows)
+        == 84647840
+    )
+    for row in rows:
+        place = tmp_path / "LibriSpeech" / row["file_name"]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(real_data / f"librispeech/data/{row['utterance_id']}.flac")
+    shutil.copy(table, tmp_path / "LibriSpeech")
+    repkit("corpora", "export", f"librispeech={tmp_path / 'LibriSpeech' / table.name}", tmp_path / "made")
+    ours = open_corpus("librispeech", str(real_data / "librispeech"))
+    made = open_corpus("librispeech", str(tmp_path / "made"))
+    assert [(u.id, u.speaker, u.gender) for u in made.utterances()] == [
+        (u.id, u.speaker, u.gender) for u in ours.utterances()
+    ]
+    for place in (0, 100, 470):
+        assert np.array_equal(made.read(made.utterances()[place]), ours.read(ours.utterances()[place]))
+    page = (repo_root / "docs/results/librispeech_small.md").read_text(encoding="utf-8")
+    assert f"fingerprint `{ours.fingerprint()[:12]}`" in page
 
 
 def test_three_commands_from_librispeech_to_a_score_on_emodb(real_data, tmp_path, monkeypatch):

@@ -83,7 +83,8 @@ def make_run(tmp_path, monkeypatch):
                     )  # fmt: skip
                     write_predictions(job / "predictions.parquet", rows, {"emotion": emotions})
                     (job / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "phase": epoch}) + "\n")
-                    (job / "done.json").write_text(json.dumps({"parameters": 1234567}))
+                    epochs = 20 if fold is folds[0] else 15
+                    (job / "done.json").write_text(json.dumps({"parameters": 1234567, "epochs": epochs}))
         return run
 
     return make
@@ -121,6 +122,7 @@ def test_systems_are_ranked_by_the_mean_over_folds_and_seeds(make_run):
         (-5.5 / 14, -5.5 / 14, 1 / 32)
     )
     assert rows[0]["parameters"] == [1234567, 1234567]
+    assert rows[0]["epochs"] == [15, 20]
     assert (rows[0]["date"], rows[0]["repkit"], rows[0]["model"]) == ("2026-01-02", "9.9", "attentive_cnn on log_mel")
     assert rows[0]["command"] == "repkit train-ser --recipe middle --corpus italian=DATA/EMOVO"
     assert [p["id"] for p in group["protocols"]] == ["id-middle", "id-turned", "id-low"]
@@ -158,7 +160,8 @@ def test_the_page_says_what_the_numbers_are(make_run):
         "1",
     ]
     assert cells[3][6] == "-50.0 [-50.0, -50.0]"
-    assert cells[1][8:] == ["1 234 567", "-", "none", "dev UAR", "a", "2026-01-02", "[1]"]
+    assert cells[0][8:10] == ["epochs", "parameters"]
+    assert cells[1][8:] == ["15 to 20", "1 234 567", "-", "none", "dev UAR", "a", "2026-01-02", "[1]"]
     assert "[3] repkit train-ser --recipe bad --corpus emovo=DATA/EMOVO" in lines
     assert "- b: protocol `id-other`" in lines
     assert "Intervals are optimistic: 6 speakers are too few" in text
@@ -236,6 +239,7 @@ def test_joined_vectors_say_what_each_part_is(make_run):
     trained = {**heard("librispeech/1"), "encoder": "gru_encoder", "name": "mix"}
     run = make_run("svm", conditions=("both",), epoch="fit", sources={"both": joined(functionals, trained)})
     (row,) = group_of(make_board([run], n_resamples=50))["inductive"]
+    assert row["epochs"] is None
     assert (row["heard"], row["pretrained"]) == (["emovo (1.50 h)"], "none")
     assert row["model"].endswith(" on functionals + mix")
 

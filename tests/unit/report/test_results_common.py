@@ -14,6 +14,15 @@ def common(repo_root):
     return module
 
 
+@pytest.mark.parametrize("name", ["stage_one", "scale", "cross_corpus", "neumann2019"])
+def test_a_page_of_encoders_begins_with_its_introduction_and_names_the_speech_they_heard(repo_root, name):
+    intro, page = ((repo_root / f"docs/results/{name}{end}.md").read_text(encoding="utf-8") for end in ("_intro", ""))
+    before, _, after = intro.rstrip().partition("{ser_epochs}")
+    assert page.startswith(before)
+    assert after in page
+    assert "](librispeech_small.md)" in before
+
+
 def made(work, name, command, state="done", asked=()):
     folder = work / "runs" / "tiny" / name
     folder.mkdir(parents=True)

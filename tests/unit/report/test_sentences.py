@@ -1,3 +1,10 @@
+from types import SimpleNamespace
+
+import pytest
+
+from repkit.report.context import Page
+from repkit.report.page_protocol import conditions_part
+from repkit.report.page_results import worth_part
 from repkit.report.sentences import conclusion, corpora_conclusion, sentence
 
 
@@ -65,6 +72,65 @@ def test_a_vector_with_settings_of_its_own_is_measured_against_these():
     won = {**own, "verdict": "helps"}
     said = conclusion("dann.Li", [reference, won, control], CONDITIONS)
     assert "helps over dann, but it is not shown to be better than dann.stats" in said
+
+
+RBF = {"model": {"name": "svm", "kernel": "rbf"}}
+ONE, OTHER = {"emodb": "aa"}, {"emodb": "bb"}
+HEADS = {
+    "linear.A": {**condition("linear.A", "baseline", True), "stores": ONE},
+    "rbf.A": {**condition("rbf.A", "vector", True, RBF), "stores": ONE},
+    "linear.B": {**condition("linear.B", "vector", True), "stores": OTHER},
+    "rbf.B": {**condition("rbf.B", "vector", True, RBF), "stores": OTHER},
+}
+
+
+def test_other_settings_on_the_same_vector_are_no_vector_that_helps():
+    found = difference("rbf.A", "linear.A", "baseline", "helps")
+    assert sentence(found, HEADS) == "**rbf.A is better** than linear.A: +2.5 points of UAR [+1.0, +4.0]."
+    assert conclusion("rbf.A", [found], HEADS) is None
+    # another vector under the same settings is measured against the reference's, which is not no vector
+    found = difference("linear.B", "linear.A", "baseline", "cannot tell")
+    control = difference("linear.B", "stats", "control", "helps")
+    assert conclusion("linear.B", [found, control], HEADS).endswith("is not shown to help over that of linear.A.")
+    assert "differs" not in conclusion("linear.B", [found], HEADS)
+    # where both differ, what tells them apart is in the run, or can be run
+    found = difference("rbf.B", "linear.A", "baseline", "helps")
+    said = conclusion("rbf.B", [found], HEADS)
+    assert "differs from linear.A in settings and in the vector" in said
+    assert said.endswith("compare it with rbf.A, which has its settings and the vector of linear.A.")
+    without = {name: row for name, row in HEADS.items() if name != "rbf.A"}
+    assert conclusion("rbf.B", [found], without).endswith("run its settings with the vector of linear.A too.")
+
+
+@pytest.mark.parametrize(
+    ("names", "stores", "title", "role"),
+    [
+        (["linear.A", "rbf.A"], {"linear.A": ONE, "rbf.A": ONE}, "Which head is better than linear.A?", "other settings"),
+        (["linear.A", "rbf.A"], {"linear.A": ONE, "rbf.A": OTHER}, "Does the vector help?", "| vector |"),
+        (["linear.A", "rbf.A"], {}, "Does the vector help?", "| vector |"),
+        (
+            ["linear.A", "rbf.A", "rbf.B"],
+            {"linear.A": ONE, "rbf.A": ONE, "rbf.B": OTHER},
+            "What is better than linear.A?",
+            "| vector |",
+        ),
+    ],
+)  # fmt: skip
+def test_a_section_is_called_by_what_the_conditions_differ_in(names, stores, title, role, tmp_path):
+    rows = [{**HEADS[name], "transductive": False} for name in names]
+    more = {"view": "emotion", "checkpoint": "selected", "p_holm": 0.01, "p_wilcoxon_folds": 0.01}
+    found = [{**difference(name, "linear.A", "baseline", "helps"), **more} for name in names[1:]]
+    results = {
+        "conditions": rows, "differences": found, "reference": "linear.A", "views": {"emotion": ["a", "b"]},
+        "scores": [{"view": "emotion", "checkpoint": "selected", "condition": names[0], "complete": True}],
+    }  # fmt: skip
+    page = Page(
+        SimpleNamespace(path=tmp_path, planned_jobs=list, seeds=(), folds=(), conditions=()), results, {}, stores
+    )
+    part = worth_part(page)
+    assert part[0] == f"## {title}"
+    assert ("differs from" in "".join(part)) == (role == "| vector |")
+    assert role in conditions_part(page)[1].partition("rbf.A" if len(names) == 2 else "rbf.B")[2]
 
 
 def by_corpus(corpus, verdict, held_out=True):
