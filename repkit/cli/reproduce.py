@@ -11,7 +11,7 @@ import typer
 
 from repkit.cli.options import AT_ONCE, AtOnce, Corpora, CorpusSet, Device, Executor, Runs, Scheduler, Workers
 from repkit.cli.shared import console, counting, hours_text, interruptible, parse_corpora, print_table
-from repkit.errors import did_you_mean
+from repkit.errors import PluginError, UsageError, did_you_mean
 
 app = typer.Typer(add_completion=False)
 
@@ -89,7 +89,9 @@ def reproduce(
     if page_only:
         from repkit.workflows.reproduce.run import rebuild
 
-        _show(described, rebuild(described, folder), folder)
+        found = rebuild(described, folder)
+        _show(described, found, folder)
+        _leave(found)
         return
     screen = console()
     settings = [*_paper_settings(described, corpus, corpus_set), *corpus_set]
@@ -123,12 +125,21 @@ def reproduce(
     if dry_run:
         _show_plan(request)
         return
+    from repkit.workflows.reproduce.cells import nothing_to_run, plan_cells
     from repkit.workflows.reproduce.run import reproduce as work
 
     with interruptible("finished cells and jobs are kept"), ExitStack() as shown:
         records = work(request, _watch(screen, shown))
     _show(described, records, folder)
-    failed = [r for r in records if r["state"] == "failed" or (r["state"] == "measured" and "exit_code" in r)]
+    idle = nothing_to_run(plan_cells(request), request)
+    if idle:
+        typer.echo(f"the numbers are of an earlier time: {idle}")
+    _leave(records)
+
+
+def _leave(records: list[dict[str, Any]]) -> None:
+    """End with the code of the first error that a cell now has; one that failed at an earlier time has none."""
+    failed = [r for r in records if r["state"] in ("failed", "measured") and "exit_code" in r]
     if failed:
         raise typer.Exit(failed[0]["exit_code"])
 
@@ -163,8 +174,18 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
         shown.pop_all().close()
         tell.clear()
 
+    def on_refused(unit: Any, failed: Any) -> None:
+        for error in dict.fromkeys(map(str, failed.values())):
+            screen.print(f"refused    {unit.title}: {error}")
+
     def on_unit(number: int, total: int, unit: Any) -> None:
         screen.print(f"run {number} of {total}: {unit.title}")
+
+    def on_found(done: Any) -> None:
+        end()
+        for folder in dict.fromkeys(done.values()):
+            names = ", ".join(name for name, where in done.items() if where == folder)
+            screen.print(f"found      {folder}  ({names}: finished already, not repeated)")
 
     def on_start(plan: Any, run: Any, resumed: bool, n_done: int) -> None:
         end()
@@ -172,7 +193,9 @@ def _watch(screen: Any, shown: ExitStack) -> Any:
         tell["jobs"] = shown.enter_context(showing(table_of(plan, run)))
 
     return Watch(
+        on_refused=on_refused,
         on_unit=on_unit,
+        on_found=on_found,
         on_frames=lambda corpus, n, hours: display("frames", "frames of")(corpus, n, hours),
         on_vectors=lambda corpus, done, total: display("vectors", "vectors of")(corpus, done, 0.0),
         on_start=on_start,
@@ -224,7 +247,7 @@ def _show_plan(request: Any) -> None:
     import torch
 
     from repkit.runs.executors import prepare_process
-    from repkit.workflows.reproduce.cells import plan_cells, units_of
+    from repkit.workflows.reproduce.cells import nothing_to_run, plan_cells, units_of
     from repkit.workflows.reproduce.cost import Costing
     from repkit.workflows.reproduce.run import blank_record, known_runs
 
@@ -257,9 +280,12 @@ def _show_plan(request: Any) -> None:
         typer.echo("what several cells need counts in the hours of each of them")
         typer.echo("")
     _show_rest(request.paper, [blank_record(one) for one in planned], ("missing", "published"))
+    unknown: dict[tuple[str, str], list[str]] = {}
     for step in (*first, *runs):
         if step.why:
-            typer.echo(f"not known: {step.kind}, {step.what}: {step.why}")
+            unknown.setdefault((step.kind, step.why), []).append(step.what)
+    for (kind, why), what in unknown.items():
+        typer.echo(f"not known: {kind}, {'; '.join(what)}: {why}")
     n_missing = sum(one.state == "missing" for one in planned)
     kinds = ("frames", "stage one", "vectors", "training")
     parts = [sum(s.hours or 0.0 for s in (*first, *runs) if s.kind == kind) for kind in kinds]
@@ -270,8 +296,17 @@ def _show_plan(request: Any) -> None:
         f"this machine ({listed}), tried on random frames and vectors and on generated speech; starting processes and writing "
         "reports are not counted" + (", nor what is not known" if any(s.why for s in (*first, *runs)) else "")
     )
+    idle = nothing_to_run(planned, request)
+    if idle:
+        raise UsageError(idle)
+    # what only has to be installed is missing, not broken
+    errors = [found.error for found in costs if found.error is not None and not isinstance(found.error, PluginError)]
+    if errors:
+        raise typer.Exit(getattr(errors[0], "exit_code", 1))
 
 
 def _hours_and_state(step: Any) -> tuple[str, str]:
-    told = step.why if step.why.startswith("cannot be planned") else "to do"
+    from repkit.workflows.reproduce.cost import CANNOT_BE_PLANNED
+
+    told = CANNOT_BE_PLANNED if step.why.startswith(CANNOT_BE_PLANNED) else "to do"
     return hours_text(step.hours), "done" if step.done else told

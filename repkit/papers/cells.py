@@ -97,7 +97,7 @@ def cells_of(paper: PaperFile, table: Table) -> list[Cell]:
     systems = paper.systems_by_id
     found = []
     for place, block in enumerate(table.blocks):
-        columns_are_systems = by_columns(block, systems)
+        columns_are_systems = by_columns(block, systems, paper.corpora_by_name)
         ids: Sequence[str] = block.columns if columns_are_systems else list(block.values)
         rows: Sequence[str] = list(block.values) if columns_are_systems else block.columns
         for row in rows:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from repkit.errors import did_you_mean
 
 Number = float | Literal["-"]
 """A published number; ``"-"`` where the paper prints none."""
@@ -150,25 +152,29 @@ class PaperFile(_Part):
         systems, corpora = self.systems_by_id, self.corpora_by_name
         for system in self.systems:
             if system.like is not None and system.like not in systems:
-                raise ValueError(f"system {system.id}: like {system.like!r} is no system")
+                hint = did_you_mean(system.like, systems)
+                raise ValueError(f"system {system.id}: like {system.like!r} is no system{hint}")
         for table in self.tables:
             for place, block in enumerate(table.blocks):
                 where = f"table {table.id}, block {place}"
-                rows = block.values if by_columns(block, systems) else block.columns
-                columns = block.columns if by_columns(block, systems) else block.values
+                turned = not by_columns(block, systems, corpora)
+                rows, columns = (block.columns, block.values) if turned else (block.values, block.columns)
                 listed = [name for name in rows if name not in block.averages]
                 trained = () if block.train == "each" else block.train
                 members = [name for some in block.averages.values() for name in some]
                 for name in (*listed, *trained, *block.hold_out, *members):
                     if name not in corpora:
-                        raise ValueError(f"{where}: corpus {name!r} is not described under [[corpora]]")
+                        hint = did_you_mean(name, corpora)
+                        raise ValueError(f"{where}: corpus {name!r} is not described under [[corpora]]{hint}")
                 for name in columns:
                     if name not in systems:
-                        raise ValueError(f"{where}: system {name!r} is not described under [[systems]]")
+                        hint = did_you_mean(name, systems)
+                        raise ValueError(f"{where}: system {name!r} is not described under [[systems]]{hint}")
                 for note in block.notes:
                     for name in (*note.systems, *note.corpora):
                         if name not in (*rows, *columns):
-                            raise ValueError(f"{where}: a note names {name!r}, which is neither row nor column")
+                            hint = did_you_mean(name, (*rows, *columns))
+                            raise ValueError(f"{where}: a note names {name!r}, which is neither row nor column{hint}")
         return self
 
     @property
@@ -182,6 +188,21 @@ class PaperFile(_Part):
         return {corpus.name: corpus for corpus in self.corpora}
 
 
-def by_columns(block: Block, systems: Mapping[str, System]) -> bool:
-    """Tell whether the columns of a block are systems, and its rows corpora."""
-    return all(name in systems for name in block.columns)
+def by_columns(block: Block, systems: Collection[str], corpora: Collection[str] = ()) -> bool:
+    """Tell whether the columns of a block are systems, and its rows corpora.
+
+    A name may be misspelt: what most names are decides, each side counting alike.
+
+    Args:
+        block: of a table.
+        systems: that the paper's file describes.
+        corpora: that it describes; the block's averages are added.
+    """
+    kinds = (systems, {*corpora, *block.averages})
+
+    def share(names: Collection[str], known: Collection[str]) -> float:
+        return sum(name in known for name in names) / max(1, len(names))
+
+    upright = share(block.columns, kinds[0]) + share(block.values, kinds[1])
+    turned = share(block.values, kinds[0]) + share(block.columns, kinds[1])
+    return upright >= turned

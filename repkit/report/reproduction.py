@@ -26,6 +26,7 @@ SELECTION_WORDS = {
     "nested": "inner folds of the training speakers",
     "test": "best on the test folds themselves: optimistic",
 }
+UNITS = {"uar": "UAR", "wa": "accuracy"}
 WHAT_THE_INTERVAL_IS = (
     "Ours: mean over folds for each seed, then over seeds, in percent. Interval: 95 %, bootstrap over speakers and, "
     "independently, over seeds; it says how another draw of speakers and seeds would change our number, and nothing of the "
@@ -33,11 +34,16 @@ WHAT_THE_INTERVAL_IS = (
     "quantity than the published one; such a row is no reproduction, however near it comes."
 )
 COLUMNS = (
-    "table", "block", "system", "corpus", "view", "metric", "part", "paper", "paper_min", "paper_max", "paper_printed",
+    "table", "block", "system", "like", "corpus", "view", "metric", "part", "paper", "paper_min", "paper_max", "paper_printed",
     "paper_seeds", "chance", "state", "ours", "low", "high", "difference", "verdict", "n_seeds", "n_speakers",
     "n_utterances", "n_folds", "differs", "notes", "needs", "protocol_id", "selection", "run", "command",
 )  # fmt: skip
-"""Columns of table.csv; numbers in percent."""
+"""Columns of table.csv; numbers in percent. ``like``: the system whose published number a row has that the paper does not."""
+PAPER_LOOK: Mapping[str, Any] = {"marker": "x", "ms": 6, "mew": 1.5}
+LIKE_LOOK: Mapping[str, Any] = {"marker": "D", "mfc": "none", "ms": 6.5, "mew": 1.0}
+"""How the figure marks a published number, and one of another system that a row stands beside."""
+MOST_FOLDS = 6
+"""Folds of a cell that the page lists one by one."""
 
 
 def write_tables(out: Path, paper: PaperFile, records: Sequence[Record], *, figure: bool = True) -> None:
@@ -60,7 +66,7 @@ def measured_row(record: Record) -> list[str]:
     return [
         record["system"],
         record["corpus"],
-        paper_text(paper),
+        paper_text(paper) + (f" of {record['like']}" if record["like"] else ""),
         percent(ours["value"]),
         span(ours["low"], ours["high"]),
         points(ours["difference"]),
@@ -197,6 +203,7 @@ def _table_part(one: Table, records: Sequence[Record]) -> list[str]:
         if found:
             part.append(table(HEADER, [measured_row(record) for record in found]))
             part += _notes(found)
+            part += _folds(block, found)
         else:
             part.append("None of these is measured.")
     return part
@@ -218,8 +225,7 @@ def _published_table(one: Table, place: int, block: Block, records: Sequence[Rec
         published = paper_text({**record["paper"], "minimum": None})
         return f"**{published}** / {ours}" if ours else published
 
-    unit = {"uar": "UAR", "wa": "accuracy"}[block.metric]
-    header = [f"{unit} / %: paper / ours", *systems]
+    header = [f"{UNITS[block.metric]} / %: paper / ours", *systems]
     return table(header, [[corpus, *(text(corpus, system) for system in systems)] for corpus in corpora])
 
 
@@ -235,6 +241,18 @@ def _notes(found: Sequence[Record]) -> list[str]:
         f"- {text} ({', '.join(cells) if len(cells) <= 6 else f'{len(cells)} cells'})" for text, cells in told.items()
     ]
     return ["\n".join(lines)] if lines else []
+
+
+def _folds(block: Block, found: Sequence[Record]) -> list[str]:
+    """Return the score of each fold of the cells that have few: a mean over few folds hides how far they lie apart."""
+    lines = []
+    for record in found:
+        folds = record["ours"].get("folds") or {}  # absent where the run was measured by an older version and is gone
+        if 1 < len(folds) <= MOST_FOLDS:
+            listed = ", ".join(f"{name} {percent(value)}" for name, value in folds.items())
+            lines.append(f"- {record['system']}/{record['corpus']}: {listed}")
+    what = f"{UNITS[block.metric]} of each fold, mean over seeds, in percent (cells of at most {MOST_FOLDS} folds):"
+    return [what, "\n".join(lines)] if lines else []
 
 
 def run_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -273,7 +291,7 @@ def csv_text(records: Sequence[Record]) -> str:
     for record in records:
         ours, run, paper, how = record["ours"] or {}, record["run"] or {}, record["paper"], record["how"]
         row = {
-            **{key: record[key] for key in ("table", "block", "system", "corpus", "state")},
+            **{key: record[key] for key in ("table", "block", "system", "like", "corpus", "state")},
             **{key: how[key] for key in ("view", "metric", "part")},
             **{"paper": paper["value"], "paper_min": paper["minimum"], "paper_max": paper["maximum"]},
             **{"paper_printed": paper["printed"], "paper_seeds": paper["seeds"], "chance": paper["chance"]},
@@ -298,7 +316,7 @@ def _hundredths(value: float | None) -> str | None:
 def draw(paper: PaperFile, records: Sequence[Record], path: Path) -> Path | None:
     """Draw every measured cell beside the published number, one panel per block and system; None without any.
 
-    Filled points are set up as published, empty ones differ.
+    Filled points are set up as published, empty ones differ. A cross is the published number, a diamond that of another system.
     """
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
@@ -320,8 +338,8 @@ def draw(paper: PaperFile, records: Sequence[Record], path: Path) -> Path | None
             panel.set_yticks(range(len(some)), [record["corpus"] for record in some], fontsize=7.5)
             panel.set_ylim(len(some) - 0.4, -0.6)
             panel.set_xlim(*limits)
-            panel.set_xlabel({"uar": "UAR / %", "wa": "accuracy / %"}[block.metric])
-        handles, labels = _legend()
+            panel.set_xlabel(f"{UNITS[block.metric]} / %")
+        handles, labels = _legend(beside=any(record["like"] for some in shown.values() for record in some))
         figure.legend(handles, labels, loc="outside upper left", ncols=4)
         return save(figure, path)
 
@@ -336,15 +354,9 @@ def _limits(records: Sequence[Record]) -> tuple[float, float]:
 
 def _draw_cell(panel: Any, row: int, record: Record) -> None:
     if record["paper"]["value"] is not None:
-        panel.plot(
-            record["paper"]["value"],
-            row,
-            "x",
-            color=GREY if record["ours"] is None else "black",
-            ms=6,
-            mew=1.5,
-            zorder=4,
-        )
+        colour = GREY if record["ours"] is None else "black"
+        look = LIKE_LOOK if record["like"] else PAPER_LOOK
+        panel.plot(record["paper"]["value"], row, ls="", color=colour, zorder=4, **look)
     ours = record["ours"]
     if ours is None:
         return
@@ -355,11 +367,13 @@ def _draw_cell(panel: Any, row: int, record: Record) -> None:
     panel.plot(100 * ours["value"], row, "o", ms=5.5, mec=colour, mfc=fill, mew=1.2)
 
 
-def _legend() -> tuple[list[Any], list[str]]:
+def _legend(*, beside: bool) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
+    other = {"paper, of another system": Line2D([], [], color="black", ls="", **LIKE_LOOK)}
     kinds = {
-        "paper": Line2D([], [], marker="x", color="black", ls="", mew=1.5),
+        "paper": Line2D([], [], color="black", ls="", **PAPER_LOOK),
+        **(other if beside else {}),
         "ours, 95 % interval": Line2D([], [], marker="o", color=COLOURS[0]),
         "paper outside it": Line2D([], [], marker="o", color=COLOURS[5]),
         "set up otherwise": Line2D([], [], marker="o", mfc="white", mec=COLOURS[0], ls=""),

@@ -17,6 +17,9 @@ from typing import Any
 from repkit.errors import DataError, RepkitError, UsageError
 from repkit.runs.atomic import disk_full_message, is_disk_full, sync_folder, write_json_atomic
 
+JOB_FILES = ("done.json", "predictions.parquet")
+"""What a finished job cannot be without: that it is done, and what every score is computed from."""
+
 
 def canonical_hash(value: object) -> str:
     """Return the SHA-256 (hex) of a JSON value with sorted keys."""
@@ -48,6 +51,31 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def is_whole_job(folder: Path) -> bool:
+    """Tell whether a job's folder is there with all that makes it a finished job."""
+    return all((folder / name).is_file() for name in JOB_FILES)
+
+
+def is_finished(run: Path) -> bool:
+    """Tell whether a run is done and still has every job that it was done with.
+
+    Raises:
+        DataError: status.json is damaged.
+    """
+    status = run / "status.json"
+    told = read_json(status) if status.exists() else {}
+    if not isinstance(told, dict) or told.get("state") != "done":
+        return False
+    jobs = _job_folders(run)
+    return sum(map(is_whole_job, jobs)) >= max(len(jobs), int(told.get("jobs", 0)))
+
+
+def _job_folders(run: Path) -> list[Path]:
+    """Return the folders of all jobs of a run but those that are being filled."""
+    found = [path for path in run.glob("jobs/*/seed_*/*") if ".tmp." not in path.name and path.name[0] != "."]
+    return [path for path in found if path.is_dir()]
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """A run of ``repkit train-ser`` on disk.
@@ -60,14 +88,16 @@ class RunDirectory:
 
     @classmethod
     def open(cls, root: Path, recipe: str, signature: str) -> tuple[RunDirectory, bool]:
-        """Return the newest unfinished run of this signature, or a new one, and whether it is resumed."""
+        """Return the newest unfinished run of this signature, or a new one, and whether it is resumed.
+
+        A run that is done and has lost a job since is unfinished.
+        """
         parent = root / recipe
         stamp = utc_now()
         number = 1
         while True:
             for folder in sorted(parent.glob(f"*_{signature[:8]}"), reverse=True):
-                status = folder / "status.json"
-                if not status.exists() or read_json(status).get("state") != "done":
+                if not is_finished(folder):
                     return cls(folder), True
             folder = parent / f"{stamp if number == 1 else f'{stamp}-{number}'}_{signature[:8]}"
             # there already: a run of the same second, finished, or begun by another process since we looked
@@ -80,9 +110,7 @@ class RunDirectory:
     def finished(cls, root: Path, recipe: str, signature: str) -> RunDirectory | None:
         """Return the newest run of this signature if it is finished; None if it is not, or there is none."""
         newest = max((root / recipe).glob(f"*_{signature[:8]}"), default=None)
-        if newest is None or not (newest / "status.json").exists():
-            return None
-        return cls(newest) if read_json(newest / "status.json").get("state") == "done" else None
+        return cls(newest) if newest is not None and is_finished(newest) else None
 
     def write(self, name: str, value: object) -> None:
         """Write a JSON file of the run, atomically."""
@@ -131,8 +159,12 @@ def publish_job_folder(temporary: Path, final: Path) -> None:
 def sweep(root: Path) -> None:
     """Delete the job folders and files that a killed process left unfinished; nobody else may start to write.
 
-    A worker elsewhere that goes on with a job of a killed run either has published it before or never will.
+    A worker elsewhere that goes on with a job of a killed run either has published it before or never will. A published job
+    that has lost its predictions since is deleted too: what is left of it would keep it from being trained again.
     """
+    lost = [folder for folder in _job_folders(root) if not is_whole_job(folder)]
+    for folder in lost:
+        folder.rename(folder.with_name(f"{folder.name}.tmp.lost"))
     for folder in root.glob("jobs/*/*/*.tmp.*"):
         swept = folder.with_name(f"{folder.name}.swept")
         with suppress(OSError):  # published at this moment

@@ -14,9 +14,9 @@ import harness
 import torch
 
 MODELS = {
-    "latif_cnn_lstm": (16, 32000, 80000, 1, 30),
-    "adapter_resnet": (8, 100, 200, 64, 8),
-    "parry_cnn": (32, 100, 400, 40, 20),
+    "latif_cnn_lstm": (16, 32000, 80000, 1, 20),
+    "adapter_resnet": (8, 100, 200, 64, 6),
+    "parry_cnn": (32, 100, 400, 40, 12),
 }
 """Items, fewest and most frames, bands, steps."""
 

@@ -14,6 +14,8 @@ from repkit.papers import Cell, PaperFile, all_cells
 from repkit.workflows.asked import Asked
 from repkit.workflows.train_ser.where import Where
 
+MOST_REASONS = 8
+"""Named of why nothing can be run."""
 State = Literal["ready", "not chosen", "missing", "published"]
 
 
@@ -135,21 +137,40 @@ def choose(cells: Sequence[Cell], only: Sequence[str], tables: Sequence[str]) ->
         return {cell.id for cell in among}
     found: set[str] = set()
     for pattern in only:
-        system, _, corpus = pattern.casefold().partition("/")
-        fits = {
-            cell.id
-            for cell in among
-            if fnmatchcase(cell.system.id.casefold(), system) and fnmatchcase(cell.row.casefold(), corpus or "*")
-        }
+        system, _, corpus = pattern.partition("/")
+        fits = {cell.id for cell in among if _fits(cell.system.id, system) and _fits(cell.row, corpus or "*")}
         if not fits:
             systems, rows = (list(dict.fromkeys(names)) for names in zip(*((c.system.id, c.row) for c in among)))
-            hint = did_you_mean(pattern.partition("/")[0], systems)
+            # hints only for the part that fits nothing by itself
+            parts = zip(pattern.split("/", 1), (systems, rows))
+            wrong = [(part, names) for part, names in parts if not any(_fits(name, part) for name in names)]
+            hint = "".join(did_you_mean(part, names) for part, names in wrong)
             raise UsageError(
                 f"--only {pattern}: fits no cell{hint}; expected SYSTEM or SYSTEM/CORPUS, * for any; the systems are "
                 f"{', '.join(systems)}, the corpora {', '.join(rows)}"
             )
         found |= fits
     return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name.casefold(), pattern.casefold())
+
+
+def nothing_to_run(planned: Sequence[PlannedCell], request: Request) -> str:
+    """Return why none of the cells that --only and --table name can be run; empty where one can, or none is named."""
+    chosen = choose([one.cell for one in planned], request.only, request.tables)
+    if not (request.only or request.tables) or any(one.state == "ready" for one in planned):
+        return ""
+    options = " and ".join(name for name, given in (("--only", request.only), ("--table", request.tables)) if given)
+    reasons = list(dict.fromkeys(one.why for one in planned if one.cell.id in chosen))
+    listed = "; ".join(reasons[:MOST_REASONS]) + (
+        f"; and {len(reasons) - MOST_REASONS} more" * (len(reasons) > MOST_REASONS)
+    )
+    return (
+        f"nothing of what {options} names can be run: {listed}; at least one cell was expected that can be; give what is "
+        "needed, or name others"
+    )
 
 
 def _plan(cell: Cell, chosen: bool, request: Request, recipes: Mapping[str, str]) -> PlannedCell:

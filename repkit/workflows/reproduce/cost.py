@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from repkit.stage_one.open import open_encoder
 from repkit.stage_one.settings import PretrainConfig
 from repkit.workflows.made import fingerprints_of, is_embedded, made_frames
 from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit
-from repkit.workflows.reproduce.runs import find_done, plan_unit, reads_vectors, stage_run, unit_recipe
+from repkit.workflows.reproduce.runs import check_units, find_done, plan_unit, reads_vectors, stage_run, unit_recipe
 from repkit.workflows.train_ser import cost as ser_cost
 from repkit.workflows.train_ser.conditions import ResolvedCondition, open_stores
 from repkit.workflows.train_ser.context import is_estimator
@@ -41,6 +41,7 @@ UPDATES_S = 3.0
 """Seconds after which no further update of stage one is timed."""
 UPDATES_FRAMES = 24
 """Frames of the pieces that they are timed on: recurrent layers take them one by one."""
+CANNOT_BE_PLANNED = "cannot be planned"
 _FAILURES = (RepkitError, OSError, ValueError, RuntimeError)
 """What an encoder that cannot be used here may raise."""
 
@@ -74,11 +75,13 @@ class UnitCost:
         run: the trainings of all conditions that the cells want.
         before: what each condition needs before that, by its name.
         hours: of the trainings of each condition alone, None where they are not known.
+        error: what would make the run fail, wholly or for a condition; None where nothing is known to.
     """
 
     run: Step
     before: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     hours: Mapping[str, float | None] = field(default_factory=dict)
+    error: Exception | None = None
 
     def of_cell(self, one: PlannedCell) -> float | None:
         """Return the hours of one cell by itself, with all that it needs; None where a part is not known."""
@@ -121,7 +124,11 @@ class Costing:
         before: dict[str, list[Step]] = {}
         folders: dict[str, str] = {}
         dims: dict[str, int] = {}
-        lacking: dict[str, str] = {}
+        refused = check_units({unit: cells}, self.request)[unit]
+        if len(refused) == len({one.cell.system.condition for one in cells}):
+            return _cannot_be_planned(unit, next(iter(refused.values())))
+        cells = [one for one in cells if one.cell.system.condition not in refused]
+        lacking = {name: f"stage one of {name}: {error}" for name, error in refused.items()}
         try:
             for one in filter(reads_vectors, cells):
                 system = one.cell.system
@@ -138,14 +145,17 @@ class Costing:
             recipe = unit_recipe(unit, cells, self.request, folders)
             if not (recipe.conditions or recipe.baseline):
                 why = "; ".join(dict.fromkeys(lacking.values()))
-                return UnitCost(Step("training", unit.title, None, why), before)
+                return UnitCost(
+                    Step("training", unit.title, None, why), before, error=next(iter(refused.values()), None)
+                )
             plan = plan_unit(recipe, unit, self.request, ser_cost.expecting(dims, open_stores))
         except RepkitError as error:
-            return UnitCost(Step("training", unit.title, None, f"cannot be planned: {error.message}"), before)
+            return _cannot_be_planned(unit, error, before)
         frames = [self._frames_of_run(plan, name) for name in plan.corpora]
         for condition in plan.conditions:
             before.setdefault(condition.name, []).extend(frames)
-        return self._trainings(unit, plan, before, lacking)
+        found = self._trainings(unit, plan, before, lacking)
+        return replace(found, error=next(iter(refused.values()), None))
 
     def _trainings(
         self, unit: Unit, plan: SerPlan, before: Mapping[str, Sequence[Step]], lacking: Mapping[str, str]
@@ -308,6 +318,10 @@ class Costing:
             self._kept[key] = make()
         found: T = self._kept[key]
         return found
+
+
+def _cannot_be_planned(unit: Unit, error: Exception, before: Mapping[str, Sequence[Step]] | None = None) -> UnitCost:
+    return UnitCost(Step("training", unit.title, None, f"{CANNOT_BE_PLANNED}: {error}"), before or {}, error=error)
 
 
 def _no_lengths(corpus: str) -> str:

@@ -10,18 +10,20 @@ from typing import Any
 
 import repkit
 from repkit.config import SerRecipe
-from repkit.errors import DataError, PluginError, RepkitError
+from repkit.errors import DataError, PluginError, RepkitError, UsageError
 from repkit.papers import PaperFile, all_cells
 from repkit.report.reproduction import write_tables
 from repkit.runs.atomic import write_json_atomic, write_text_atomic
 from repkit.runs.directory import locked, read_json
-from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit, plan_cells, units_of
-from repkit.workflows.reproduce.runs import Watch, command_of, make_vectors, train_unit, unit_recipe
+from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit, nothing_to_run, plan_cells, units_of
+from repkit.workflows.reproduce.runs import Watch, check_units, command_of, make_vectors, train_unit, unit_recipe
 from repkit.workflows.reproduce.scores import RunScores
 
 SCHEMA = 1
 FAILED_AGAIN = "of an earlier run; run again, it failed: "
 """Begins the note on a number that was kept."""
+NOT_MEASURED = "of an earlier time; measured again, it failed: "
+"""The same, where only the tables were written anew."""
 Record = dict[str, Any]
 """One cell as it stands in cells.json; `blank_record` shows the keys, `_describe` and `_measure` what a run adds."""
 
@@ -29,6 +31,7 @@ Record = dict[str, Any]
 def reproduce(request: Request, watch: Watch | None = None) -> list[Record]:
     """Run what the chosen cells need, run by run, and write the tables after each.
 
+    The settings of all runs are tried before anything is made: what is refused is listed at once, and the others go on.
     Killed at any moment and started again, it goes on: finished runs are found and not repeated, unfinished ones continued.
     A cell that fails is listed with its error, and the others go on.
 
@@ -40,24 +43,36 @@ def reproduce(request: Request, watch: Watch | None = None) -> list[Record]:
         every cell of the paper, as in ``cells.json`` of the folder.
 
     Raises:
-        UsageError: an --only or --table that fits nothing, a device that is not there, or another process at work in the
-            folder.
-        DataError: the folder holds another paper.
+        UsageError: an --only or --table that fits nothing, or nothing that can be run while no cell is measured; a device
+            that is not there; or another process at work in the folder.
+        DataError: the folder holds another paper, or its cells.json is damaged.
     """
     watch = watch or Watch()
     request.where.settled()  # refused now, not by every run
     planned = plan_cells(request)
     units = units_of(planned)
+    idle = nothing_to_run(planned, request)
+    if idle and not any(old["state"] == "measured" for old in _read(request.out, request.paper).get("cells", ())):
+        raise UsageError(idle)
     request.out.mkdir(parents=True, exist_ok=True)
     with locked(request.out):
         book = _Book(request, planned)
-        book.save(last=not units)
-        for number, (unit, cells) in enumerate(units.items(), 1):
-            watch.on_unit(number, len(units), unit)
+        refused = check_units(units, request)
+        left: dict[Unit, list[PlannedCell]] = {}
+        for unit, wrong in refused.items():
+            if wrong:
+                watch.on_refused(unit, wrong)
+                book.enter(unit, [one for one in units[unit] if one.cell.system.condition in wrong], {}, wrong, None)
+            sound = [one for one in units[unit] if one.cell.system.condition not in wrong]
+            if sound:
+                left[unit] = sound
+        book.save(last=not left)
+        for number, (unit, cells) in enumerate(left.items(), 1):
+            watch.on_unit(number, len(left), unit)
             done, failed, recipe = _run(unit, cells, request, watch, book.runs)
             watch.on_end(unit)
             book.enter(unit, cells, done, failed, recipe)
-            book.save(last=number == len(units))
+            book.save(last=number == len(left))
     return book.records
 
 
@@ -72,7 +87,7 @@ def _run(
         folders, failed = make_vectors(unit, cells, request, watch)
         recipe = unit_recipe(unit, cells, request, folders)
         if recipe.conditions or recipe.baseline:
-            done, trouble = train_unit(recipe, unit, request, watch, known)
+            done, trouble = train_unit(recipe, unit, request, watch, known, watch.on_found)
             failed |= trouble
     except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, must not lose the others
         failed = dict.fromkeys((one.cell.system.condition for one in cells), error) | failed
@@ -82,10 +97,11 @@ def _run(
 def rebuild(paper: PaperFile, out: Path) -> list[Record]:
     """Measure the finished cells of a folder again from their runs and write the tables anew.
 
-    A cell whose run is gone keeps its numbers.
+    A cell whose run is gone keeps its numbers. One whose run can no longer be measured keeps them too, with a note and under
+    ``exit_code`` the code of the error.
 
     Raises:
-        DataError: nothing has been reproduced there, or it was another paper.
+        DataError: nothing has been reproduced there, it was another paper, or cells.json is damaged.
         UsageError: another process is at work in the folder.
     """
     if not (out / "cells.json").is_file():
@@ -102,9 +118,15 @@ def rebuild(paper: PaperFile, out: Path) -> list[Record]:
         for record in records:
             run = (record["run"] or {}).get("path", "")
             if record["state"] == "measured" and (Path(run) / "protocol.json").is_file():
-                if run not in scores:
-                    scores[run] = RunScores(run)
-                _measure(record, scores[run])
+                notes = [note for note in record["notes"] if not note.startswith(NOT_MEASURED)]
+                try:
+                    if run not in scores:
+                        scores[run] = RunScores(run)
+                    _measure(record, scores[run])
+                except RepkitError as error:
+                    record.update(why=str(error), exit_code=error.exit_code)
+                    notes.append(f"{NOT_MEASURED}{' '.join(str(error).split())}")
+                record["notes"] = notes
         _write(out, paper, records, found["runs"], figure=True)
     return records
 
@@ -214,8 +236,7 @@ def blank_record(one: PlannedCell) -> Record:
 
 def _kept(old: Record | None) -> Record:
     """Return what an earlier reproduction has found of a cell."""
-    keys = ("state", "why", "missing", "tested", "differs", "notes", "ours", "run")
-    return {key: old[key] for key in keys} if old else {}
+    return {key: old[key] for key in _KEPT} if old else {}
 
 
 def _describe(
@@ -282,22 +303,46 @@ def _compare(record: Record, one: PlannedCell, paper: PaperFile) -> None:
     record["notes"] += [corpora[name].note for name in record["tested"] if corpora[name].note]
 
 
+_KEPT = ("state", "why", "missing", "tested", "differs", "notes", "ours", "run")
+"""What is kept of a cell from one reproduction to the next."""
+
+
 def _read(out: Path, paper: PaperFile) -> dict[str, Any]:
     """Return what a folder's cells.json holds, empty where there is none.
 
     Raises:
-        DataError: it is of another paper or written by another version.
+        DataError: it is damaged, of another paper or written by another version.
     """
     path = out / "cells.json"
     if not path.is_file():
         return {}
-    found: dict[str, Any] = read_json(path)
-    if (found.get("paper"), found.get("schema")) != (paper.name, SCHEMA):
+    found = read_json(path)
+    named = (found.get("paper"), found.get("schema")) if isinstance(found, dict) else None
+    if named is not None and None not in named and named != (paper.name, SCHEMA):
         raise DataError(
-            f"{path}: paper {found.get('paper')!r}, schema {found.get('schema')}; {paper.name!r} and {SCHEMA} were expected; "
-            "give another --out"
+            f"{path}: paper {named[0]!r}, schema {named[1]}; {paper.name!r} and {SCHEMA} were expected; give another --out"
         )
-    return found
+    wrong = _what_is_wrong(found)
+    if wrong:
+        raise DataError(
+            f"{path}: damaged ({wrong}); expected what `repkit reproduce` writes; delete it and start the command again"
+        )
+    return dict(found)
+
+
+def _what_is_wrong(found: Any) -> str:
+    """Return why a JSON value is not what `_write` writes, empty where it is."""
+    if not isinstance(found, dict):
+        return f"{type(found).__name__} instead of an object"
+    kinds = {"paper": str, "schema": int, "runs": dict, "cells": list}
+    for key, kind in kinds.items():
+        if not isinstance(found.get(key), kind):
+            return f"no {key!r}" if key not in found else f"{key!r} is no {kind.__name__}"
+    for place, cell in enumerate(found["cells"]):
+        lacking = {"id", *_KEPT} - set(cell if isinstance(cell, dict) else ())
+        if lacking:
+            return f"cell {place} without {', '.join(sorted(lacking))}"
+    return ""
 
 
 def _write(out: Path, paper: PaperFile, records: Sequence[Record], runs: Mapping[str, str], *, figure: bool) -> None:

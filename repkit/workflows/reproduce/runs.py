@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repkit.config import PretrainRecipe, SerRecipe, find_recipe, load_recipe
 from repkit.config.schema import NOT_TRAINING, Condition
-from repkit.errors import RecipeError, RepkitError, did_you_mean
+from repkit.errors import DataError, RecipeError, RepkitError, RepkitWarning, did_you_mean
 from repkit.papers import StageOne
-from repkit.runs.directory import canonical_hash, read_json
+from repkit.runs.directory import RunDirectory, canonical_hash, is_finished, is_whole_job, read_json
 from repkit.workflows.reproduce.cells import PlannedCell, Request, Unit
-from repkit.workflows.train_ser.conditions import StoreFinder
+from repkit.workflows.train_ser.conditions import ResolvedCondition, StoreFinder, check_components
 from repkit.workflows.train_ser.plan import SerPlan, make_plan
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ class Watch:
     """Whom to tell what happens.
 
     Attributes:
+        on_refused: a run whose settings are not valid, and what is wrong for each of its conditions; before any work.
         on_unit: number of the run, runs in all, and the run.
+        on_found: finished runs that are not repeated, by condition.
         on_frames: corpus, utterances and hours of speech read so far.
         on_vectors: corpus, utterances encoded, utterances in all.
         on_start: plan, run directory, whether it is resumed, jobs done: as of `train_ser`.
@@ -37,7 +41,9 @@ class Watch:
         progress: of stage one, as of `pretrain_ae`.
     """
 
+    on_refused: Callable[[Unit, Mapping[str, Exception]], None] = lambda unit, failed: None
     on_unit: Callable[[int, int, Unit], None] = lambda number, total, unit: None
+    on_found: Callable[[Mapping[str, Path]], None] = lambda done: None
     on_frames: Callable[[str, int, float], None] = lambda corpus, n, hours: None
     on_vectors: Callable[[str, int, int], None] = lambda corpus, done, total: None
     on_start: Callable[[SerPlan, Any, bool, int], None] = lambda plan, run, resumed, n_done: None
@@ -94,6 +100,45 @@ def only_conditions(recipe: SerRecipe, names: Sequence[str]) -> SerRecipe:
     if baseline and recipe.reference not in there:
         reference = BASELINE
     return recipe.model_copy(update={"conditions": kept, "baseline": baseline, "reference": reference})
+
+
+def check_units(units: Mapping[Unit, Sequence[PlannedCell]], request: Request) -> dict[Unit, dict[str, Exception]]:
+    """Try the settings of every run and of the stage one it needs, before anything is made for any of them.
+
+    Args:
+        units: with their cells.
+        request: with seeds and assignments.
+
+    Returns:
+        for each run what is wrong, by condition; empty where nothing is.
+    """
+    checked: dict[tuple[Any, ...], dict[str, Exception]] = {}
+    found = {}
+    for unit, cells in units.items():
+        systems = {one.cell.system.condition: one.cell.system for one in cells}
+        # whatever else sets two runs apart is not in their recipes
+        key = (unit.recipe, unit.set, unit.hold_out, *systems, *(system.stage_one for system in systems.values()))
+        if key not in checked:
+            checked[key] = _check(unit, cells, request)
+        found[unit] = checked[key]
+    return found
+
+
+def _check(unit: Unit, cells: Sequence[PlannedCell], request: Request) -> dict[str, Exception]:
+    """Return what is wrong with the settings of a run, by condition."""
+    folders = {one.cell.system.condition: str(request.embeddings) for one in filter(reads_vectors, cells)}
+    try:
+        check_components(unit_recipe(unit, cells, request, folders))
+    except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, must not lose the others
+        return dict.fromkeys((one.cell.system.condition for one in cells), error)
+    failed: dict[str, Exception] = {}
+    for system in (one.cell.system for one in cells):
+        if system.stage_one is not None and system.condition not in failed:
+            try:
+                stage_run(system.stage_one, system.stage_one.corpus, request)
+            except Exception as error:  # noqa: BLE001 - as above
+                failed[system.condition] = error
+    return failed
 
 
 def make_vectors(
@@ -168,7 +213,8 @@ def plan_unit(recipe: SerRecipe, unit: Unit, request: Request, find: StoreFinder
 def find_done(plan: SerPlan, runs: Path, known: Mapping[str, str]) -> dict[str, Path]:
     """Return the finished runs that have trained conditions of a plan just so, by condition; the newest ones.
 
-    Any run of train-ser counts, with whatever other conditions: same protocol id, settings, seeds and stores.
+    Any run of train-ser counts, with whatever other conditions: same protocol id, settings, seeds and stores. A condition that
+    has lost predictions since does not count. A run that cannot be read is passed over, which is said once.
 
     Args:
         plan: what is wanted.
@@ -176,37 +222,87 @@ def find_done(plan: SerPlan, runs: Path, known: Mapping[str, str]) -> dict[str, 
         known: signature of a plan to the run that came of it, from earlier reproductions: where bad audio was left out, the
             run's own protocol id is no longer that of the plan.
     """
-    if plan.signature in known and _is_done(Path(known[plan.signature])):
-        return {condition.name: Path(known[plan.signature]) for condition in plan.conditions}
+    earlier = known.get(plan.signature)
+    if earlier is not None and _is_finished(Path(earlier)):
+        return {condition.name: Path(earlier) for condition in plan.conditions}
     found: dict[str, Path] = {}
     for folder in sorted((runs / plan.recipe.name).glob("*_*"), reverse=True):
         if len(found) == len(plan.conditions):
             break
-        if not _is_done(folder) or read_json(folder / "protocol.json").get("id") != plan.protocol["id"]:
+        if folder.name.endswith(f"_{plan.signature[:8]}") and not _is_finished(folder):
+            continue  # train-ser goes on with it, given all its conditions
+        made = _made(folder, plan)
+        if made is None:
             continue
-        try:
-            recipe = SerRecipe.model_validate(read_json(folder / "resolved.json"))
-            described = read_json(folder / "data.json")["conditions"]
-        except (ValueError, KeyError, RepkitError):
-            continue  # written by a version with other keys: not one to build on
-        own = {condition.name: condition for condition in recipe.conditions}
         for wanted in plan.conditions:
-            if wanted.name in found or wanted.name not in described:
-                continue
-            theirs, ours = recipe.of_condition(own.get(wanted.name)), wanted.recipe
-            same = theirs.model_dump(exclude=set(NOT_TRAINING)) == ours.model_dump(exclude=set(NOT_TRAINING))
-            if same and canonical_hash(described[wanted.name]) == canonical_hash(wanted.describe()):
+            if wanted.name not in found and _is_same(wanted, *made) and _has_all_jobs(folder, plan, wanted.name):
                 found[wanted.name] = folder
     return found
 
 
-def _is_done(folder: Path) -> bool:
-    status = folder / "status.json"
-    return status.is_file() and read_json(status).get("state") == "done"
+def _is_same(wanted: ResolvedCondition, recipe: SerRecipe, described: Mapping[str, Any]) -> bool:
+    """Tell whether a run of a recipe has trained a condition with the same settings, seeds and stores."""
+    own = {condition.name: condition for condition in recipe.conditions}
+    if wanted.name not in described:
+        return False
+    try:
+        theirs = recipe.of_condition(own.get(wanted.name))
+    except (ValueError, RepkitError):
+        return False  # as of another version
+    same = theirs.model_dump(exclude=set(NOT_TRAINING)) == wanted.recipe.model_dump(exclude=set(NOT_TRAINING))
+    return same and canonical_hash(described[wanted.name]) == canonical_hash(wanted.describe())
+
+
+def _made(folder: Path, plan: SerPlan) -> tuple[SerRecipe, Mapping[str, Any]] | None:
+    """Return recipe and described conditions of a run that is done by the protocol of a plan, None for any other."""
+    try:
+        if not (folder / "status.json").exists() or read_json(folder / "status.json")["state"] != "done":
+            return None
+        if read_json(folder / "protocol.json")["id"] != plan.protocol["id"]:
+            return None
+        resolved, described = read_json(folder / "resolved.json"), read_json(folder / "data.json")
+    except (DataError, OSError, KeyError, TypeError) as error:
+        _pass_over(folder, error)
+        return None
+    try:
+        return SerRecipe.model_validate(resolved), dict(described["conditions"])
+    except (ValueError, KeyError, TypeError, RepkitError):
+        return None  # written by a version with other keys: not one to build on
+
+
+def _has_all_jobs(folder: Path, plan: SerPlan, condition: str) -> bool:
+    run = RunDirectory(folder)
+    return all(
+        is_whole_job(run.job_path(job.condition, job.seed, job.fold)) for job in plan.jobs if job.condition == condition
+    )
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return is_finished(folder)
+    except (DataError, OSError) as error:
+        _pass_over(folder, error)
+        return False
+
+
+def _pass_over(folder: Path, error: Exception) -> None:
+    """Say that a run is not looked at."""
+    why = error.message.partition(";")[0] if isinstance(error, RepkitError) else f"{type(error).__name__}: {error}"
+    _say_once(f"{folder}: this run cannot be read and is passed over ({why}); mend the folder or delete it")
+
+
+@cache
+def _say_once(text: str) -> None:
+    warnings.warn(text, RepkitWarning, stacklevel=3)
 
 
 def train_unit(
-    recipe: SerRecipe, unit: Unit, request: Request, watch: Watch, known: dict[str, str]
+    recipe: SerRecipe,
+    unit: Unit,
+    request: Request,
+    watch: Watch,
+    known: dict[str, str],
+    on_found: Callable[[Mapping[str, Path]], None] = lambda done: None,
 ) -> tuple[dict[str, Path], dict[str, Exception]]:
     """Train the conditions of a run that are not done yet; where that fails, each of them alone.
 
@@ -216,6 +312,7 @@ def train_unit(
         request: with corpora and folders.
         watch: told what happens.
         known: see `find_done`; runs made here are added.
+        on_found: told the runs that are finished already, by condition, where there are any.
 
     Returns:
         the run directory of each finished condition, and what went wrong with the others.
@@ -224,6 +321,8 @@ def train_unit(
 
     plan = plan_unit(recipe, unit, request)
     done = find_done(plan, request.runs, known)
+    if done:
+        on_found(dict(done))
     todo = [condition.name for condition in plan.conditions if condition.name not in done]
     failed: dict[str, Exception] = {}
     groups = [todo] if todo else []

@@ -58,6 +58,8 @@ def test_gerczuk2021_table_3():
         61.3,
     ]
     assert devel["ResNet-best", "enterface"] == 71.5
+    assert (devel["eGeMAPS", "emodb"], devel["DeepSpectrum", "emodb"]) == (71.9, 52.5)
+    assert all(c.recipe for c in all_cells(load_paper("gerczuk2021")) if c.table.id == "table_3")
     chance = load_paper("gerczuk2021").tables[0].blocks[0].chance
     assert (len(chance), round(sum(chance.values()), 1), chance["eu_ev"]) == (26, 526.8, 5.6)
 
@@ -168,12 +170,53 @@ def test_a_table_that_is_not_there_is_named(name, said):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        (
+            '"CNN", "listeners"]',
+            '"CNN", "listener"]',
+            "system 'listener' is not described under [[systems]]; did you mean",
+        ),
+        ('"CNN", "listeners"]', '"CMM", "listener"]', "system 'CMM' is not described under [[systems]]"),
+        ("savee = [", "saveee = [", "corpus 'saveee' is not described under [[corpora]]; did you mean 'savee'?"),
+        ("emodb = [55.1, 84.3]\nsavee = ", "emodbb = ", "corpus 'emodbb' is not described"),
+    ],
+)
+def test_a_misspelt_name_is_named_for_what_it_is(tmp_path, repo_root, old, new, said):
+    example = example_of(repo_root)
+    assert old in example
+    path = tmp_path / "mine.toml"
+    path.write_text(example.replace(old, new), encoding="utf-8")
+    with pytest.raises(RecipeError, match="not valid") as error:
+        load_paper(str(path))
+    assert said in str(error.value)
+
+
+def example_of(root):
+    text = (root / "docs/reproduce.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return example
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
         ("LSTM     = [47.45, ", "LSTM     = [", "7 numbers for 8 columns"),
-        ('hold_out = ["tess"]', 'hold_out = ["tes"]', "corpus 'tes' is not described"),
+        (
+            'hold_out = ["tess"]',
+            'hold_out = ["tes"]',
+            "corpus 'tes' is not described under [[corpora]]; did you mean 'tess'?",
+        ),
         ('condition = "cnn"', 'conditon = "cnn"', "unknown key"),
         ('id = "CNN"', 'id = "LSTM"', "LSTM: each once"),
-        ("CNN-LSTM = [50.31", "CNNLSTM = [50.31", "system 'CNNLSTM' is not described"),
-        ('systems = ["LSTM"]', 'systems = ["LSMT"]', "a note names 'LSMT'"),
+        (
+            "CNN-LSTM = [50.31",
+            "CNNLSTM = [50.31",
+            "system 'CNNLSTM' is not described under [[systems]]; did you mean 'CNN-LSTM'?",
+        ),
+        (
+            'systems = ["LSTM"]',
+            'systems = ["LSMT"]',
+            "a note names 'LSMT', which is neither row nor column; did you mean",
+        ),
         ('metric = "wa"', 'metric = "f1"', "metric"),
     ],
 )
@@ -197,9 +240,8 @@ def test_a_file_by_path(tmp_path):
 
 def test_the_example_of_the_documentation_is_a_table(tmp_path, repo_root):
     text = (repo_root / "docs/reproduce.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "mine.toml"
-    path.write_text(example, encoding="utf-8")
+    path.write_text(example_of(repo_root), encoding="utf-8")
     cells = all_cells(load_paper(str(path)))
     assert [(c.system.id, c.row, c.value) for c in cells] == [
         ("CNN", "emodb", 55.1), ("listeners", "emodb", 84.3), ("CNN", "savee", 41.0),

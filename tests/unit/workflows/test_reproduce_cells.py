@@ -9,8 +9,8 @@ from repkit.cli.reproduce import _paper_settings
 from repkit.errors import RecipeError, UsageError
 from repkit.papers import all_cells, list_papers, load_paper
 from repkit.plugins import components
-from repkit.workflows.reproduce.cells import Request, plan_cells, units_of
-from repkit.workflows.reproduce.runs import command_of, only_conditions, unit_recipe
+from repkit.workflows.reproduce.cells import Request, nothing_to_run, plan_cells, units_of
+from repkit.workflows.reproduce.runs import check_units, command_of, only_conditions, unit_recipe
 from repkit.workflows.train_ser.conditions import check_components
 
 
@@ -55,9 +55,10 @@ def test_one_run_gives_the_cells_that_share_it():
     units = units_of(planned)
     assert [(u.recipe, u.corpora, len(some)) for u, some in units.items()] == [
         ("gerczuk2021", ("emodb",), 5),  # best and final on test and devel, and table 4's baseline
-        ("gerczuk2021_egemaps", ("emodb",), 1),
-        ("gerczuk2021_deepspectrum", ("emodb",), 1),
+        ("gerczuk2021_egemaps", ("emodb",), 2),  # test and devel
+        ("gerczuk2021_deepspectrum", ("emodb",), 2),
     ]
+    assert "published" not in {one.state for one in planned}
     assert len(by_key(planned, "table_4")["all", "emodb"].missing) == 25
     assert {one.differs for one in next(iter(units.values()))} == {("other split",)}
 
@@ -122,7 +123,9 @@ def test_only_what_is_named_is_run(only, tables, n):
     ("more", "said"),
     [
         ({"only": ("AA1",)}, "did you mean 'A1'?"),
-        ({"only": ("A1/emobd",)}, "--only A1/emobd: fits no cell"),
+        ({"only": ("A1/emobd",)}, "--only A1/emobd: fits no cell; did you mean 'emodb'?; expected"),
+        ({"only": ("A*/emodbb",)}, "--only A*/emodbb: fits no cell; did you mean 'emodb'?; expected"),
+        ({"only": ("AA1/emodb",)}, "fits no cell; did you mean 'A1'?; expected"),
         ({"tables": ("result",)}, "did you mean 'results'?"),
     ],
 )
@@ -130,6 +133,30 @@ def test_a_pattern_that_fits_nothing_is_refused(more, said):
     with pytest.raises(UsageError) as error:
         plan_cells(request("keesing2020", "emodb", **more))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"only": ("A1/cafe",)}, "nothing of what --only names can be run: needs --corpus cafe=PATH; at least"),
+        ({"only": ("human", "O/jl")}, "can be run: listeners, not a system; needs --corpus jl=PATH; at least"),
+        ({"only": ("N/[c-j]*",), "tables": ("results",)}, "nothing of what --only and --table names can be run"),
+        ({"only": ("A1/*",)}, ""),
+        ({"only": ("human", "A1/emodb")}, ""),
+        ({}, ""),
+    ],
+)
+def test_where_nothing_that_is_named_can_be_run_it_is_said(more, said):
+    asked = request("keesing2020", *(() if "tables" in more else ("emodb",)), **more)
+    found = nothing_to_run(plan_cells(asked), asked)
+    assert (said in found) if said else (found == "")
+
+
+def test_only_some_reasons_are_listed():
+    asked = request("keesing2020", only=("A1",))  # 15 corpora
+    found = nothing_to_run(plan_cells(asked), asked)
+    assert found.count("needs --corpus") == 8
+    assert "; and 7 more; at least" in found
 
 
 def test_every_row_of_a_changed_run_says_so():
@@ -179,6 +206,27 @@ def test_a_condition_that_the_recipe_lacks_is_named(tmp_path):
     unit, cells = next(iter(units_of(plan_cells(asked)).items()))
     with pytest.raises(RecipeError, match="has no condition 'dan_2'; did you mean 'dann_2'?"):
         unit_recipe(unit, cells, asked, {})
+
+
+def test_settings_are_tried_before_anything_is_made():
+    asked = request("keesing2020", "emodb", "savee", assignments=("model.kernel=linear",))
+    units = units_of(plan_cells(asked))
+    found = check_units(units, asked)
+    assert list(found) == list(units)
+    refused = {unit.recipe: wrong for unit, wrong in found.items() if wrong}
+    # only the SVM has a kernel
+    assert set(refused) == {f"keesing2020_{name}" for name in ("a1", "a2", "a3", "latif", "zhang", "zhao")}
+    assert set(refused["keesing2020_a1"]) == {"BL"}
+    assert "model.kernel: unknown key" in str(refused["keesing2020_a1"]["BL"])
+
+
+def test_settings_of_stage_one_refuse_its_vectors_alone():
+    asked = request("neumann2019", "iemocap", "msp_improv", pretrain_assignments=("training.epoch=1",))
+    found = check_units(units_of(plan_cells(asked)), asked)
+    assert {name for wrong in found.values() for name in wrong} == {"C"}
+    assert all("training.epoch: unknown key" in str(wrong["C"]) for wrong in found.values())
+    asked = request("neumann2019", "iemocap", "msp_improv")
+    assert not any(check_units(units_of(plan_cells(asked)), asked).values())
 
 
 def test_the_reference_is_one_of_the_conditions_that_are_run():

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from repkit.audio.open import open_corpus
-from repkit.errors import UsageError
+from repkit.errors import RecipeError, UsageError
 from repkit.papers import load_paper
 from repkit.plugins import components
 from repkit.stage_one import cost
@@ -262,3 +262,17 @@ def test_a_run_that_cannot_be_planned_says_why(place, tried):
     run = found["CNN/one"][0].run
     assert run.hours is None
     assert run.why.startswith("cannot be planned: recipe network")
+    assert "training.epochs: got 0; at least 1 was expected" in run.why  # all of it, not the first line alone
+    assert isinstance(found["CNN/one"][0].error, RecipeError)
+
+
+def test_wrong_settings_are_known_before_any_encoder_is_tried(place, tried):
+    costing, found = costs_of(place, "svm", "ae", assignments=("foo=1",))
+    assert (tried, costing.steps) == ([], {})
+    assert {type(cost_one.error) for cost_one, _ in found.values()} == {RecipeError}
+    # of stage one: its condition alone
+    _, found = costs_of(place, "cnn/one", "ae/one", pretrain_assignments=("foo=1",))
+    run, cell = found["AE/one"]
+    assert "foo: unknown key" in run.run.why
+    assert (run.of_cell(cell), isinstance(run.error, RecipeError)) == (None, True)
+    assert found["CNN/one"][0].of_cell(found["CNN/one"][1]) > 0

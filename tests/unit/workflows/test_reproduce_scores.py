@@ -91,10 +91,15 @@ def test_the_mean_over_folds_by_hand(make_run):
     assert found.value == pytest.approx((1 / 4 + 7 / 12) / 2)
     assert (found.n_speakers, found.n_utterances, found.n_folds, found.n_used) == (3, 9, 2, 9)
     assert found.chance == pytest.approx(1 / 3)
+    # each fold by itself, mean over seeds
+    assert found.folds == {"a": pytest.approx((1 / 2 + 5 / 6) / 2), "b": pytest.approx((0 + 1 / 3) / 2)}
+    assert np.mean(list(found.folds.values())) == pytest.approx(found.value)
     pooled = RunScores(run).measure("BL", ["toy"], score="pooled")
+    assert pooled.folds == found.folds
     assert pooled.seeds == {0: pytest.approx((2 / 3 + 1 / 3 + 0) / 3), 1: pytest.approx((1 + 2 / 3 + 1 / 3) / 3)}
     accuracy = RunScores(run).measure("BL", ["toy"], metric="wa", score="pooled")
     assert accuracy.value == pytest.approx((3 / 9 + 6 / 9) / 2)
+    assert accuracy.folds == {"a": pytest.approx((3 / 6 + 5 / 6) / 2), "b": pytest.approx((0 + 1 / 3) / 2)}
     assert "3 speakers are too few" in found.note
 
 
@@ -142,6 +147,7 @@ def test_a_mean_over_corpora_draws_speakers_within_each(make_run):
     one, two, both = (scores.measure("BL", names) for names in (["one"], ["two"], ["one", "two"]))
     assert both.value == pytest.approx((one.value + two.value) / 2)
     assert both.seeds == {s: pytest.approx((one.seeds[s] + two.seeds[s]) / 2) for s in (0, 1)}
+    assert both.folds == {"one/x": one.folds["x"], "two/x": two.folds["x"]}
     assert both.high - both.low < max(one.high - one.low, two.high - two.low)
     assert (one.n_utterances, both.n_utterances, both.n_speakers, both.n_used) == (18, 36, 6, 36)
 
@@ -170,3 +176,71 @@ def test_what_is_not_there_is_named(make_run):
 def test_dev_is_scored_where_there_is_one(make_run):
     scores = RunScores(make_run(LOSO, half, parts=("dev", "test")))
     assert scores.measure("BL", ["toy"], part="dev").value == scores.measure("BL", ["toy"]).value
+
+
+@pytest.mark.parametrize("lost", ["predictions.parquet", "done.json"])
+def test_a_run_that_has_lost_jobs_is_not_measured_over_those_that_are_left(make_run, lost):
+    run = make_run(LOSO, half)
+    for fold in ("speaker_s2", "speaker_s5"):
+        for seed in (0, 1):
+            (run / "jobs" / "BL" / f"seed_{seed}" / fold / lost).unlink()
+    with pytest.raises(DataError, match="4 of 12 jobs of condition 'BL' have no predictions") as error:
+        RunScores(run).measure("BL", ["toy"])
+    assert error.value.problems == tuple(f"BL/seed_{seed}/speaker_s{n}" for seed in (0, 1) for n in (2, 5))
+    with pytest.raises(DataError, match="of condition 'BL'"):
+        RunScores(run).measure("BL", ["toy"], part="dev")
+
+
+def test_of_many_lost_jobs_the_first_are_named(make_run):
+    run = make_run(LOSO, half, seeds=range(4))
+    for path in run.glob("jobs/*/*/*/predictions.parquet"):
+        path.unlink()
+    with pytest.raises(DataError, match="24 of 24 jobs") as error:
+        RunScores(run).measure("BL", ["toy"])
+    assert (len(error.value.problems), error.value.problems[-1]) == (21, "and 4 more")
+
+
+@pytest.fixture
+def fitted(make_run):
+    """A run of a model fitted in one go: all it predicts on dev is right, as after a fit on dev; before it reached 1/2 and so on."""
+    run = make_run({"a": ["s1", "s2"], "b": ["s3"]}, lambda *of: of[-1], parts=("dev", "test"))
+    reached = {(0, "a"): 0.5, (0, "b"): 0.25, (1, "a"): 0.75, (1, "b"): 0.5}
+    for (seed, fold), uar in reached.items():
+        job = run / "jobs" / "BL" / f"seed_{seed}" / fold
+        record = {"epoch": 1, "phase": "fit", "figures": {}, "dev": {"emotion": {"uar": uar}}, "seconds": 0.1}
+        (job / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+        names = {"a": ["s1", "s2"], "b": ["s3"]}[fold]
+        split = {"train": [], "dev": [f"toy/{s}_{k}" for s in names for k in range(6)], "test": [], "unlabelled": []}
+        (job / "split.json").write_text(json.dumps(split))
+    return run
+
+
+def test_dev_of_a_model_fitted_in_one_go_is_that_of_the_fit_on_train_alone(fitted):
+    found = RunScores(fitted).measure("BL", ["toy"], part="dev")
+    # not 1, which its predictions of dev have: the model that made them was fitted on dev as well
+    assert RunScores(fitted).measure("BL", ["toy"]).value == 1.0
+    assert found.seeds == {0: pytest.approx(0.375), 1: pytest.approx(0.625)}
+    assert (found.value, found.low, found.high) == (pytest.approx(0.5), None, None)
+    assert found.folds == {"a": pytest.approx(0.625), "b": pytest.approx(0.375)}
+    assert (found.n_speakers, found.n_utterances, found.n_folds, found.n_used) == (3, 18, 2, 18)
+    assert found.chance == pytest.approx(1 / 3)
+    assert found.note.startswith("UAR on dev of the fit on train alone")
+    assert "no interval" in found.note
+
+
+def test_what_fits_did_not_score_on_dev_is_refused(fitted):
+    job = fitted / "jobs" / "BL" / "seed_1" / "b"
+    for more, corpora in (
+        ({"metric": "wa"}, ["toy"]),
+        ({"score": "pooled"}, ["toy"]),
+        ({}, ["toy", "other"]),
+        ({}, ["other"]),
+    ):
+        with pytest.raises(DataError, match="one UAR on dev for each fold, over toy"):
+            RunScores(fitted).measure("BL", corpora, part="dev", **more)
+    (job / "metrics.jsonl").write_text('{"epoch": 1, "phase": "fit", "figures": {}}\n')  # chosen by inner folds
+    with pytest.raises(DataError, match="no UAR on dev of the fit on train alone"):
+        RunScores(fitted).measure("BL", ["toy"], part="dev")
+    (job / "metrics.jsonl").write_text('{"epoch": 1,\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl: damaged"):
+        RunScores(fitted).measure("BL", ["toy"], part="dev")

@@ -67,7 +67,7 @@ def ours(value, low, high, published, n_seeds=3):
     return {
         "value": value, "low": low, "high": high, "n_speakers": 10, "n_utterances": 535, "n_folds": 10, "n_used": 535,
         "chance": 1 / 7, "note": "", "seeds": {str(s): value for s in range(n_seeds)}, "difference": difference,
-        "verdict": verdict,
+        "verdict": verdict, "folds": {},
     }  # fmt: skip
 
 
@@ -88,6 +88,10 @@ def records():
         record = found[system, corpus]
         record.update(state="measured", ours=numbers, run=run, differs=differs)
     found["CNN", "savee"]["notes"].append("few speakers")
+    found["CNN", "savee"]["ours"]["folds"] = {"speaker_dc": 0.123, "speaker_je": 0.577}
+    found["CNN", "emodb"]["ours"]["folds"] = {f"speaker_{n}": 0.5 for n in range(7)}  # too many to be listed
+    found["SVM", "emodb"]["ours"]["folds"] = {"all": 0.55}
+    del found["SVM-nested", "emodb"]["ours"]["folds"]  # as an older version wrote it
     found["SVM", "savee"].update(state="failed", why="corpus savee: 1 bad file\n  - a.wav: empty", exit_code=4)
     return list(found.values())
 
@@ -102,6 +106,11 @@ def test_a_row_holds_paper_ours_interval_difference_and_verdict(records):
     assert rows["CNN/savee"]["95 % interval"] == "[no interval]"
     assert rows["CNN/savee"]["published is"] == "no interval"
     assert rows["SVM-nested/emodb"]["differs"] == "other selection"
+    # the published number is not its own
+    assert (rows["SVM-nested/emodb"]["paper"], rows["SVM/emodb"]["paper"]) == (
+        "60.50 (60.00 to 61.00) of SVM",
+        "60.50 (60.00 to 61.00)",
+    )
 
 
 def test_the_summary_counts_cells_of_the_paper(records):
@@ -131,6 +140,8 @@ def test_the_page(records):
         "| savee | **40.00** / 35.0 | 41.00 | - | - |",
         "| CNN | emodb | 50.25 (49.00 to 51.50) | 52.2 | [50.0, 55.0] | +2.0 | inside | 3 | - |",
         "- printed as 44.00 (CNN/savee)\n- corrected (CNN/savee)\n- few speakers (CNN/savee)",
+        "UAR of each fold, mean over seeds, in percent (cells of at most 6 folds):\n\n"
+        "- CNN/savee: speaker_dc 12.3, speaker_je 57.7\n\n## Failed",
         "- **corpus savee: 1 bad file - a.wav: empty**: savee: SVM 41.00",
         "## Missing\n\n- needs --corpus abc=PATH. abc: CNN 10.00, SVM 20.00",
         "- The sums are wrong.",
@@ -151,6 +162,11 @@ def test_the_csv_holds_every_cell(records):
     assert (rows["CNN", "savee"]["paper_printed"], rows["CNN", "savee"]["low"]) == ("44.0", "")
     assert (rows["CNN", "abc"]["state"], rows["CNN", "abc"]["needs"]) == ("missing", "needs --corpus abc=PATH")
     assert rows["SVM", "savee"]["state"] == "failed"
+    # whose number stands in a row that the paper does not have
+    assert {key: row["like"] for key, row in rows.items() if row["like"]} == {
+        ("SVM-nested", corpus): "SVM" for corpus in ("emodb", "savee", "abc")
+    }
+    assert rows["SVM-nested", "emodb"]["paper"] == "60.5"
 
 
 def test_the_figure_draws_paper_and_ours(records, monkeypatch, tmp_path):
@@ -166,6 +182,13 @@ def test_the_figure_draws_paper_and_ours(records, monkeypatch, tmp_path):
     spans = [list(line.get_xdata()) for line in panels["CNN"].lines if len(line.get_xdata()) == 2]
     assert spans == [[50.0, pytest.approx(55.0)]]
     assert {axes.get_xlim() for axes in panels.values()} == {(7.0, 64.0 - 0.5)}
+    # the number of another system has another mark, which the legend names
+    marks = {name: {line.get_marker() for line in axes.lines} - {"None"} for name, axes in panels.items()}
+    assert marks == {"CNN": {"x", "o"}, "SVM": {"x", "o"}, "SVM-nested": {"D", "o"}}
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["paper", "paper, of another system"]
+    own = [record for record in records if record["like"] is None]
+    legend = draw(PAPER, own, tmp_path / "x.png").legends[0]
+    assert "paper, of another system" not in [text.get_text() for text in legend.get_texts()]
     nothing = copy.deepcopy(records)
     for record in nothing:
         record["ours"] = None
