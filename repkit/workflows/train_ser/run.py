@@ -23,6 +23,7 @@ from repkit.runs.environment import command_line, environment
 from repkit.runs.executors import Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
 from repkit.training.estimators import Choice
+from repkit.workflows.train_ser.batch_notes import batch_notes
 from repkit.workflows.train_ser.batched import AT_ONCE, run_batched
 from repkit.workflows.train_ser.context import SerContext
 from repkit.workflows.train_ser.cut import cut_notes
@@ -104,7 +105,10 @@ def train_ser(
     flags = audit_plan(recipe, plan.folds, plan.utterances, plan.labels, plan.conditions, hashes)
     plan.protocol["audit"] = [*flags, *notes]
     vectors, states, vector_notes = load_embeddings(plan, data.frames.lengths)
-    plan.protocol["audit"] += [*vector_notes, *cut_notes(plan, data.frames.lengths)]
+    plan.protocol["audit"] += [
+        *vector_notes,
+        *(n for notes in (cut_notes, batch_notes) for n in notes(plan, data.frames.lengths)),
+    ]
     with ExitStack() as held:
         held.enter_context(room_on_disk(root))
         run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
