@@ -22,8 +22,10 @@ CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SVM-IS09-nested/ravdess", ()),
     ("A1/emodb", ("--seeds", "1")),
     ("A2/emodb", ("--seeds", "1")),
+    ("A3/emodb", ("--seeds", "1")),
     ("L/emodb", ("--seeds", "1")),
     ("A1/ravdess", ("--seeds", "1", "--set", "training.epochs=15")),
+    ("L/ravdess", ("--seeds", "1", "--set", "training.epochs=15")),
 )
 TESTED_TOGETHER = (1, 8, 32, 128)
 """Utterances in a batch; the published code has 32, and no test part of Emo-DB holds more than 128."""
@@ -321,7 +323,9 @@ def findings(cells: list[dict[str, Any]], rounded: tuple[float, float, float]) -
         ("SVM-IS09/ravdess", 1.0),
         ("A1/emodb", 3.0),
         ("A2/emodb", 3.0),
+        ("A3/emodb", 3.0),
         ("L/emodb", 3.0),
+        ("L/ravdess", 3.0),
     ):
         if name in by_name:
             gap = 100 * by_name[name]["ours"]["difference"]
