@@ -41,7 +41,7 @@ def batch_notes(plan: SerPlan, lengths: torch.Tensor) -> tuple[str, ...]:
             for batch, _ in epoch_batches([pool], table.sampler, table.batch_size, None, 0, 1):
                 single += len({classes[i] for i in batch.tolist()}) == 1
                 n_batches += 1
-        if single >= MANY * n_batches:
+        if single and single >= MANY * n_batches:
             notes.append(
                 f"condition {condition.name}: {100 * single / n_batches:.0f} % of its batches hold a single class of {view}, in every "
                 "epoch the same: sorted by length, equally long utterances stay in the order of the corpus; to mix them, "

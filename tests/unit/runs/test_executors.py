@@ -183,7 +183,6 @@ def test_a_killed_process_is_told_of_at_once_though_the_others_are_never_silent(
     assert "done" not in {event.kind for event in events}
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told to keep freed memory")
 @pytest.mark.parametrize(("given", "expected"), [({}, "32"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")])
 def test_few_kernels_are_kept_before_any_is_made_unless_the_user_says_how_many(given, expected):
     """oneDNN reads the variable once, at its first kernel; tests/benchmarks/bench_primitive_cache.py measures what it does."""
