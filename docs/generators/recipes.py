@@ -101,7 +101,7 @@ def recipes_page() -> str:
         "Values of `labels.map`.",
         table(("map", "views", "description"), _label_map_rows()),
         "`labels.category_map` names the table by which `own` and `neumann2019` derive arousal and valence of utterances "
-        f"that have no ratings. Known: {', '.join(f'`{name}`' for name in CATEGORY_MAPS)} (own design, three levels). "
+        f"of corpora without ratings of them. Known: {', '.join(f'`{name}`' for name in CATEGORY_MAPS)} (own design, three levels). "
         "A report states which views are derived.",
         "## Keys of a `pretrain-ae` recipe",
         *_model_tables(PretrainRecipe),

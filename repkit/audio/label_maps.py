@@ -35,6 +35,7 @@ class LabelMap:
         emotions: vocabulary name to class, for the emotion view; None for the identity.
         dimensions: vocabulary name to class of arousal and of valence, where they are derived from categories.
         use_ratings: whether ratings, where there are any, come before the category map.
+        rated: views of a corpus with any rating: what has none there is missing, and not derived beside human ratings.
         corpora: names of corpora to how their emotions are read first: emotion to emotion; what is missing is left out.
         category_map: name of the table behind `dimensions`, for the report; None when there is none.
     """
@@ -45,6 +46,7 @@ class LabelMap:
     emotions: Mapping[str, str] | None = None
     dimensions: Mapping[View, Mapping[str, str]] = field(default_factory=dict)
     use_ratings: bool = False
+    rated: frozenset[tuple[str, View]] = frozenset()
     corpora: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     category_map: str | None = None
 
@@ -83,6 +85,8 @@ class LabelMap:
                 targets[view] = (mapped if mapped in self.classes["emotion"] else None, "rated")
             elif self.use_ratings and rating is not None:
                 targets[view] = (rating_level(rating), "rated")
+            elif (utterance.corpus, view) in self.rated:
+                continue
             elif emotion is not None and emotion in self.dimensions.get(view, {}):
                 targets[view] = (self.dimensions[view][emotion], "derived")
         if utterance.emotion is not None and "emotion" in self.classes and targets["emotion"][0] is None:
@@ -113,9 +117,11 @@ _KEESING_CORPORA: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Gerczuk 2021 table 1: IEMOCAP has 5531 items of four classes, so happiness holds excitement
+# Gerczuk 2021 table 1: IEMOCAP has 5531 items of four classes, so happiness holds excitement; DEMoS 9365 of seven, which
+# are all but its neutral ones
 _GERCZUK_CORPORA: Mapping[str, Mapping[str, str]] = {
     "iemocap": {**_same("anger happiness neutral sadness"), "excitement": "happiness"},
+    "demos": _same("anger disgust fear guilt happiness sadness surprise"),
 }
 
 # Gao 2022 table 1: the four classes of these corpora; excitement is merged into happiness in IEMOCAP
@@ -129,6 +135,11 @@ def _present(utterances: Sequence[Utterance], corpora: Mapping[str, Mapping[str,
     reader = LabelMap("", "", {"emotion": EMOTIONS}, corpora=corpora)
     found = {reader.targets(utterance)["emotion"] for utterance in utterances}
     return tuple(sorted(emotion for emotion in found if emotion is not None))
+
+
+def _rated(utterances: Sequence[Utterance]) -> frozenset[tuple[str, View]]:
+    views: tuple[View, View] = ("arousal", "valence")
+    return frozenset((u.corpus, view) for u in utterances for view in views if getattr(u, view) is not None)
 
 
 def _by_category(category_map: str | None) -> tuple[Mapping[View, Mapping[str, str]], str | None]:
@@ -152,6 +163,7 @@ def _neumann2019(utterances: Sequence[Utterance], category_map: str | None) -> L
         emotions={**{e: e for e in ("anger", "happiness", "neutral", "sadness")}, "excitement": "happiness"},
         dimensions=dimensions,
         use_ratings=True,
+        rated=_rated(utterances),
         category_map=name,
     )
 
@@ -164,6 +176,7 @@ def _own(utterances: Sequence[Utterance], category_map: str | None) -> LabelMap:
         {"emotion": _present(utterances, {}) if utterances else EMOTIONS, "arousal": LEVELS, "valence": LEVELS},
         dimensions=dimensions,
         use_ratings=True,
+        rated=_rated(utterances),
         category_map=name,
     )
 
@@ -240,9 +253,9 @@ def label_map(
     Args:
         name: one of `label_map_names`; ``gao2022_arousal`` and the like are one view of their map.
         utterances: what will be learned and tested on; maps with the corpora's own emotions take their classes from
-            it (without it, the whole vocabulary).
-        category_map: table by which ``own`` and ``neumann2019`` derive arousal and valence of utterances without
-            ratings; None leaves them missing. The papers' own tables are part of their maps and not changed by it.
+            it (without it, the whole vocabulary), and what is rated in which corpus.
+        category_map: table by which ``own`` and ``neumann2019`` derive arousal and valence in corpora without ratings
+            of them; None leaves them missing. The papers' own tables are part of their maps and not changed by it.
         views: views to keep, None for all of the map.
 
     Raises:
@@ -273,6 +286,7 @@ def _only(full: LabelMap, views: Sequence[str], name: str) -> LabelMap:
         emotions=full.emotions,
         dimensions=full.dimensions,
         use_ratings=full.use_ratings,
+        rated=full.rated,
         corpora=full.corpora,
         category_map=full.category_map,
     )

@@ -63,7 +63,7 @@ class LabelsTable(_Table):
     )
     category_map: str | None = Field(
         default="circumplex3",
-        description="named map from category to arousal and valence where ratings are missing; 'none' leaves them missing",
+        description="named map from category to arousal and valence in corpora without ratings of them; 'none' leaves them missing",
     )
 
     @field_validator("category_map")

@@ -98,6 +98,10 @@ class Block(_Part):
     recipe: str | None = Field(default=None, description="for systems without one of their own")
     set: tuple[str, ...] = ()
     chance: dict[str, float] = Field(default_factory=dict, description="as printed, percent")
+    clips: int | Literal["-"] | None = Field(
+        default=None,
+        description="utterances behind the block, where not those of its corpora; '-': the paper does not say",
+    )
     differs: str = Field(
         default="", description="what makes all our numbers of the block other than the published ones"
     )

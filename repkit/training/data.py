@@ -121,12 +121,16 @@ class Segments:
     def cut(cls, lengths: torch.Tensor, n_frames: int, step: float) -> Segments:
         """Cut utterances of these lengths (n,) from start to start of `step` frames; a remainder is dropped.
 
+        A segment counts where all its frames are there. The k-th begins at the frame nearest to k steps.
+
         Source: gao2022 sheet, section 2 (segments do not overlap; a remainder is dropped).
         """
-        counts = (torch.div((lengths - n_frames).clamp(min=0), step, rounding_mode="floor") + 1).long()
+        spare = (lengths - n_frames).clamp(min=0)
+        # half a frame, because a start may be rounded down by as much
+        counts = (torch.div(spare + 0.5, step, rounding_mode="floor") + 1).long()
         utterance = torch.repeat_interleave(torch.arange(len(lengths)), counts)
         place = torch.arange(len(utterance)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        return cls(utterance, (place * step).floor().long(), n_frames)
+        return cls(utterance, (place * step).round().long().minimum(spare[utterance]), n_frames)
 
     def of(self, utterances: torch.Tensor) -> torch.Tensor:
         """Return the segments of some utterances, in the order of the utterances."""

@@ -105,7 +105,7 @@ def test_protocols():
     assert recipe("dann").protocol.name == "leave_one_corpus_out"
     assert recipe("gao2022").protocol.name == "gao2022_multi"
     assert recipe("gao2022_cross").protocol.name == "train_test_corpora"
-    assert recipe("gao2022_cross").protocol.settings == {"train": ["iemocap"]}
+    assert recipe("gao2022_cross").protocol.settings == {"train": ["iemocap"], "n_dev_speakers": 1}
     assert recipe("dann_attentive").segments is None
 
 

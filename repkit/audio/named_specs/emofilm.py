@@ -27,13 +27,16 @@ _SPEAKERS = {
 def add_speakers(root: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
     """Return the utterances with the actors of the legend (columns file, film, speaker).
 
-    The legend is the spreadsheet of the download, beside the folder of clips or in it, or a CSV saved from it. Clips
-    whose actor the legend marks with question marks keep no speaker.
+    The legend is the spreadsheet of the download, beside the folder of clips or in it, or a CSV saved from it. A clip
+    whose actor the legend marks with question marks becomes a speaker of its own (Keesing 2020's reader).
     """
     places = [folder / f"{_LEGEND}{suffix}" for folder in (root, root.parent) for suffix in (".csv", ".xlsx")]
     legend = next((place for place in places if place.is_file()), None)
     if legend is None:
-        return utterances, [f"{_LEGEND}.xlsx is not there; speakers are unknown, sessions are the languages"]
+        return utterances, [
+            f"{_LEGEND}.xlsx is not there; expected it, or a CSV saved from it with the columns file, film and speaker, in "
+            f"{root} or beside it: without it no clip has a speaker, and nothing can be tested"
+        ]
     if legend.suffix == ".xlsx":
         rows = [row for sheet in read_xlsx(legend).values() for row in sheet]
     else:
@@ -53,9 +56,14 @@ def add_speakers(root: Path, utterances: list[Utterance]) -> tuple[list[Utteranc
         stem = u.id.split("/", 1)[1]
         actor = actors.get(stem, "")
         unknown += not actor
+        speaker = actor or f"unknown {stem}"
         extra = {**u.extra, **({"film": films[stem]} if films.get(stem) else {})}
-        done.append(replace(u, speaker=f"{u.corpus}/{actor}" if actor else None, extra=extra))
-    return done, [f"{unknown} clips have no known actor in {legend.name}"] if unknown else []
+        done.append(replace(u, speaker=f"{u.corpus}/{speaker}", extra=extra))
+    notes = [
+        f"{unknown} clips have no known actor in {legend.name} and count as speakers of their own, though some may be of the "
+        "same actor: test by language (--set protocol.name=leave_one_session_out)"
+    ]
+    return done, notes if unknown else []
 
 
 SPEC = NamedSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -13,6 +14,13 @@ from repkit.errors import DataError
 
 # X: no majority; O: another emotion
 EMOTIONS = {"A": "anger", "H": "happiness", "S": "sadness", "N": "neutral", "O": "other", "X": "unknown"}
+# Gao 2022 table 1 counts 8438 clips by arousal and valence only; that these are the intended emotions is an inference
+INTENDED_SUMS = {
+    ("anger", "sadness"): 4546,
+    ("happiness", "neutral"): 3892,
+    ("neutral", "sadness"): 3660,
+    ("anger", "happiness"): 4778,
+}
 _RECORDINGS = {"P": "natural", "R": "read", "S": "other-improvised", "T": "target"}
 
 _NUMBER = r"(\d+(?:\.\d+)?|NaN)"
@@ -57,7 +65,22 @@ def read(root: Path, variant: str) -> tuple[list[Utterance], list[str]]:
         raise DataError(f"{table}: {len(absent)} clips and no sound; expected session?/*/*/{absent[0]}.wav")
     notes = [f"{len(absent)} rated clips have no sound file, for example {absent[0]}"] if absent else []
     listed, turned = _upright([utterances[name] for name in sorted(utterances)])
-    return listed, notes + turned
+    return listed, notes + turned + (_sums_not_met(listed) if variant == "intended" else [])
+
+
+def _sums_not_met(utterances: list[Utterance]) -> list[str]:
+    counts = Counter(u.emotion for u in utterances)
+    wrong = [
+        f"{' + '.join(pair)} {found} (expected {expected})"
+        for pair, expected in INTENDED_SUMS.items()
+        if (found := sum(counts[emotion] for emotion in pair)) != expected
+    ]
+    if not wrong:
+        return []
+    return [
+        f"the intended emotions are not those that Gao et al. 2022 counted: {', '.join(wrong)}; the copy is incomplete, or the "
+        "paper used other labels (--corpus-set msp_improv.variant=majority takes the listeners' vote)"
+    ]
 
 
 def _utterance(name: str, match: re.Match[str], parts: re.Match[str], sound: Path, variant: str) -> Utterance:
@@ -121,7 +144,6 @@ SPEC = NamedSpec(
             "speakers": 12,
             "emotions": {"anger": 792, "happiness": 2644, "sadness": 885, "neutral": 3477},
         },
-        # Gao 2022 table 1 gives sums only, which the intended emotions must meet: anger + sadness 4546
         "intended": {"utterances": 8438, "speakers": 12},
     },
 )

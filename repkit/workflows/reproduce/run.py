@@ -289,6 +289,8 @@ def _compare(record: Record, one: PlannedCell, paper: PaperFile) -> None:
     """Note where the run has other utterances or seeds than the paper."""
     corpora = paper.corpora_by_name
     published = [corpora[name].clips for name in record["tested"]]
+    if one.cell.block.clips is not None:
+        published = [None if one.cell.block.clips == "-" else one.cell.block.clips]
     if None not in published:
         expected = sum(n for n in published if n is not None)
         if record["ours"]["n_used"] != expected:

@@ -83,6 +83,28 @@ def test_dimensions_come_from_ratings_first_then_from_the_category_map_and_are_c
     assert bare.derived(listed) == {}
 
 
+def test_what_a_rated_corpus_leaves_unrated_is_missing_and_not_derived():
+    partly = [utt("anger"), utt("sadness", arousal=1.5), utt("anger", "savee")]
+    maps = label_map("neumann2019", partly)
+    # emodb has a rating of arousal, so anger's is not made up beside it; of valence it has none, savee neither of both
+    assert [maps.targets(u)["arousal"] for u in partly] == [None, "low", "high"]
+    assert [maps.targets(u)["valence"] for u in partly] == ["low", "low", "low"]
+    assert maps.derived(partly)["arousal"] == {"rated": 1, "derived": 1, "missing": 1}
+    own = label_map("own", partly, views=["arousal"])
+    assert [own.targets(u)["arousal"] for u in partly] == [None, "low", "high"]
+
+
+def test_gerczuks_demos_has_seven_classes():
+    demos = [
+        utt(emotion, "demos", extra={"portrayal": kind})
+        for emotion in ("anger", "disgust", "fear", "guilt", "happiness", "neutral", "sadness", "surprise")
+        for kind in ("prototypical", "non-prototypical")
+    ]
+    maps = label_map("gerczuk2021", demos)
+    assert maps.classes["emotion"] == ("anger", "disgust", "fear", "guilt", "happiness", "sadness", "surprise")
+    assert [maps.covers(u) for u in demos] == [u.emotion != "neutral" for u in demos]
+
+
 def test_the_papers_disagree_where_they_disagree():
     neutral, surprise, boredom = utt("neutral"), utt("surprise"), utt("boredom")
     gao, gerczuk, parry = label_map("gao2022"), label_map("gerczuk2021"), label_map("parry2019")

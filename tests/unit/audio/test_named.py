@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from repkit.audio.named import NamedCorpus
-from repkit.audio.named_specs import SPECS
+from repkit.audio.named_specs import SPECS, msp_improv
 from repkit.audio.open import open_corpus
 from repkit.errors import DataError, RepkitWarning
 
@@ -197,11 +197,19 @@ def test_emofilm_legend(tmp_path):
     )
     found, corpus = listed("emofilm", tmp_path / "wav_corpus")
     assert found["f_ans001en"].speaker == "emofilm/giuppy izzo"
-    assert found["m_rab002es"].speaker is None
+    assert found["m_rab002es"].speaker == "emofilm/unknown m_rab002es"
     assert found["m_rab003es"].speaker == "emofilm/camilo garcía"
     assert found["m_rab002es"].session == "emofilm/es"
     assert found["f_ans001en"].extra["film"] == "poltergeist"
     assert "1 clips have no known actor" in corpus.notes[0]
+
+
+def test_emofilm_without_its_legend_says_what_is_needed(tmp_path):
+    touch(tmp_path, "wav_corpus/f_ans001en.wav")
+    found, corpus = listed("emofilm", tmp_path / "wav_corpus")
+    assert found["f_ans001en"].speaker is None
+    assert "f_m_corpus_it_es_en_legend.xlsx is not there" in corpus.notes[0]
+    assert "columns file, film and speaker" in corpus.notes[0]
 
 
 IEMOCAP = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
@@ -271,6 +279,20 @@ def test_msp_improv_majority_and_intended(tmp_path):
     intended, _ = listed("msp_improv", tmp_path, "intended")
     assert [u.emotion for u in intended.values()] == ["anger", "anger", "happiness", "sadness"]
     assert intended["MSP-IMPROV-S01A-F01-P-FM01"].extra["majority"] == "neutral"
+
+
+def test_msp_improv_intended_is_held_against_the_sums_of_gao(tmp_path, monkeypatch):
+    touch(tmp_path, *MSP_FILES)
+    (tmp_path / "Evaluation.txt").write_text(MSP.format(a1=2.4, a2=4.5, a3=1.5))
+    # the four clips are meant as A, A, S and H
+    fits = {("anger", "sadness"): 3, ("happiness", "neutral"): 1, ("neutral", "sadness"): 1, ("anger", "happiness"): 3}
+    monkeypatch.setattr(msp_improv, "INTENDED_SUMS", fits)
+    assert listed("msp_improv", tmp_path, "intended")[1].notes == []
+    monkeypatch.setattr(msp_improv, "INTENDED_SUMS", {**fits, ("anger", "sadness"): 4})
+    (note,) = listed("msp_improv", tmp_path, "intended")[1].notes
+    assert "anger + sadness 3 (expected 4)" in note
+    assert "neutral" not in note
+    assert listed("msp_improv", tmp_path)[1].notes == []
 
 
 def test_msp_improv_turns_a_downward_activation_scale_round(tmp_path):

@@ -362,6 +362,7 @@ def test_settings_that_do_not_fit_together():
 def test_presets():
     paper = PretrainConfig(**load_recipe(PretrainRecipe, "autoencoder_paper").training)
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.clip_value) == (64, 64, 1e-3, 2.0)
+    assert (paper.dev_speakers, paper.export) == (0.0, "last")
     assert paper.frontend_table() == {"name": "spectrogram", "settings": {"fixed_length_s": 7.5}}
     assert PretrainConfig().frontend_table() == {"name": "spectrogram", "settings": {"fixed_length_s": None}}
     assert PretrainConfig(frontend="log_mel", frontend_settings={"bands": 40}).frontend_table() == {

@@ -1,5 +1,6 @@
 """Batches cut out of shared memory."""
 
+import pytest
 import torch
 
 from repkit.api import MISSING
@@ -80,7 +81,17 @@ def test_segments_do_not_overlap_drop_the_remainder_and_pad_what_is_short():
 def test_a_step_that_is_no_whole_number_of_frames_keeps_in_time():
     # 265 ms at a shift of 123 samples: 34.47 frames
     segments = Segments.cut(torch.tensor([150]), n_frames=32, step=4240 / 123)
-    assert segments.first.tolist() == [0, 34, 68, 103]
+    assert segments.first.tolist() == [0, 34, 69, 103]
+
+
+@pytest.mark.parametrize("n_segments", [1, 2, 3, 10, 19, 77])
+def test_a_sound_of_whole_segments_loses_none(n_segments):
+    # 1 + (samples - 400) // 123 frames; 4240 samples a segment
+    for missing, expected in ((0, n_segments), (200, max(1, n_segments - 1))):
+        n_frames = 1 + (4240 * n_segments - missing - 400) // 123
+        segments = Segments.cut(torch.tensor([n_frames]), n_frames=32, step=4240 / 123)
+        assert len(segments.first) == expected
+        assert int(segments.first[-1]) + 32 <= max(32, n_frames)
 
 
 def test_crops_are_drawn_in_training_and_fixed_in_prediction():

@@ -10,6 +10,7 @@ from repkit.errors import RecipeError, UsageError
 from repkit.papers import all_cells, list_papers, load_paper
 from repkit.plugins import components
 from repkit.workflows.reproduce.cells import Request, nothing_to_run, plan_cells, units_of
+from repkit.workflows.reproduce.run import _compare
 from repkit.workflows.reproduce.runs import check_units, command_of, only_conditions, unit_recipe
 from repkit.workflows.train_ser.conditions import check_components
 
@@ -48,6 +49,23 @@ def test_each_corpus_by_itself():
     assert cells["SVM-IS09-nested", "iemocap"].unit.set == sessions
     assert not cells["SVM-IS09", "emodb"].differs
     assert cells["SVM-IS09-nested", "emodb"].differs == ("parameters not chosen on the test folds",)
+
+
+@pytest.mark.parametrize(
+    ("paper", "key", "n_used", "differs"),
+    [
+        ("parry2019", ("table_5", "LSTM"), 5531, []),  # how many of the four emotions there were is not printed
+        ("parry2019", ("table_2", "LSTM"), 5531, ["5531 clips, the paper 7529"]),
+        ("keesing2020", ("results", "A1"), 5531, []),
+    ],
+)
+def test_clips_are_held_against_those_of_the_block(paper, key, n_used, differs):
+    planned = plan_cells(request(paper, "iemocap"))
+    one = next(p for p in planned if (p.cell.table.id, p.cell.system.id, p.cell.row) == (*key, "iemocap"))
+    seeds = dict.fromkeys(range(one.cell.system.seeds or 1), 0.5)
+    record = {"tested": ["iemocap"], "ours": {"n_used": n_used, "seeds": seeds, "note": ""}, "differs": [], "notes": []}
+    _compare(record, one, load_paper(paper))
+    assert record["differs"] == differs
 
 
 def test_one_run_gives_the_cells_that_share_it():
