@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from repkit.api import Utterance
+from repkit.audio.below import files_below, is_hidden
+from repkit.audio.cells import is_missing
 from repkit.audio.decode import AUDIO_SUFFIXES, decode
 from repkit.errors import BadAudioError, DataError, RepkitWarning
 
@@ -174,7 +176,7 @@ def count_mismatches(name: str, utterances: Sequence[Utterance], expected: Mappi
 def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
     """Return all audio files under a folder, sorted by their relative path; suffixes in any case.
 
-    Hidden files (such as the ``._x.wav`` companions that macOS writes) are left alone.
+    Links to folders are followed. Hidden files (such as the ``._x.wav`` companions that macOS writes) are left alone.
 
     Raises:
         DataError: the folder does not exist.
@@ -184,8 +186,13 @@ def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Pa
     if not root.is_dir():
         raise DataError(f"{root}: is a file; expected the folder of a corpus")
     wanted = {suffix.lower() for suffix in suffixes}
-    found = [p for p in root.rglob("*") if p.suffix.lower() in wanted and not p.name.startswith(".") and p.is_file()]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return [path for path in files_below(root) if path.suffix.lower() in wanted and not is_hidden(path)]
+
+
+VALUE = "\0value"  # no cell can hold this
+"""Stands in a fault's text where `RowProblems` puts the values that have it."""
+
+_MAX_VALUES = 3
 
 
 class RowProblems:
@@ -193,10 +200,12 @@ class RowProblems:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[str]] = {}
+        self._values: dict[str, dict[str, None]] = {}
 
-    def add(self, where: str, what: str) -> None:
-        """Note that the row at `where` has this fault."""
+    def add(self, where: str, what: str, value: str = "") -> None:
+        """Note that the row at `where` has this fault; `value` is told in place of `VALUE`, and is not what tells faults apart."""
         self._rows.setdefault(what, []).append(where)
+        self._values.setdefault(what, {})[value] = None
 
     def __len__(self) -> int:
         """Return how many faults were noted, alike or not."""
@@ -204,11 +213,19 @@ class RowProblems:
 
     def lines(self) -> list[str]:
         """Return one line per kind of fault, in the order met, with the first row and how many more have the same."""
-        return [f"{_rows_text(rows)}: {what}" for what, rows in self._rows.items()]
+        return [
+            f"{_rows_text(rows)}: {what.replace(VALUE, _values_text(list(self._values[what])))}"
+            for what, rows in self._rows.items()
+        ]
 
 
 def _rows_text(rows: Sequence[str]) -> str:
     return rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more row{'s' if len(rows) > 2 else ''}"
+
+
+def _values_text(values: Sequence[str]) -> str:
+    more = len(values) - _MAX_VALUES
+    return ", ".join(repr(value) for value in values[:_MAX_VALUES]) + (f" and {more} more" if more > 0 else "")
 
 
 def shorten(problems: Sequence[str]) -> list[str]:
@@ -229,6 +246,6 @@ def gender_of(label: str) -> str | None:
         return "female"
     if key in {"m", "male", "man", "männlich", "maschio", "homme", "masculine"}:
         return "male"
-    if key in {"", "unknown", "?", "other", "none", "nan", "na", "n/a"}:
+    if is_missing(key) or key in {"unknown", "?", "other"}:
         return None
     raise ValueError(f"gender {label!r} is not known; expected female, male or nothing")

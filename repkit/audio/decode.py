@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from repkit.errors import BadAudioError
+from repkit.errors import BadAudioError, UsageError
 
 SAMPLE_RATE = 16000
 """Samples per second of everything repkit hears."""
@@ -33,6 +33,9 @@ SILENT_BELOW = 1e-4
 The quietest utterances of four corpora of emotional speech peak at -47 (RAVDESS), -36 (EMOVO), -23 (Urdu) and 0 dBFS
 (Emo-DB). What lies below is noise of the converter, or what is left of two channels that cancel each other. Source: own design.
 """
+
+SHORTEST_S = 0.1
+"""Seconds that an utterance must last at least."""
 
 _BLOCK = 1 << 20  # samples per channel read at once: bounds memory whatever the length and the number of channels
 _UNKNOWN = 1 << 62  # libsndfile says so many frames, or more, of a FLAC that was written to a pipe
@@ -49,7 +52,7 @@ def decode(
     end_s: float | None = None,
     channel: int | None = None,
     max_duration_s: float | None = None,
-    min_duration_s: float = 0.1,
+    min_duration_s: float = SHORTEST_S,
 ) -> np.ndarray:
     """Return the wanted part of a recording as mono float32 (S,) at 16 kHz, full scale 1.
 
@@ -61,12 +64,18 @@ def decode(
         start_s: first second wanted.
         end_s: end in seconds, None for the end of the file.
         channel: 0-based channel to take, None for the mean of all.
-        max_duration_s: longest part to return in seconds, counted from `start_s`.
-        min_duration_s: shortest part to accept in seconds.
+        max_duration_s: longest part to return in seconds, counted from `start_s`; at least `min_duration_s`.
+        min_duration_s: shortest part to accept in seconds, before it is cut to `max_duration_s`.
 
     Raises:
+        UsageError: `max_duration_s` below `min_duration_s`.
         BadAudioError: missing, unreadable, truncated, empty, silent (peak below `SILENT_BELOW`), not finite or too short.
     """
+    if max_duration_s is not None and max_duration_s < min_duration_s:  # no fault of the recording
+        raise UsageError(
+            f"max_duration_s: got {max_duration_s:g}; at least {min_duration_s:g} s was expected, the shortest that can be used; "
+            "hear more of each utterance"
+        )
     _check_source(source, where)
     try:
         with _open(source) as stream:
@@ -161,13 +170,13 @@ def _read(
             "the file is cut or the segment's times belong to another recording"
         )
     stop = whole = min(stop, available)
+    if whole - first < min_duration_s * rate:
+        raise BadAudioError(
+            f"{where}: is {max(0, whole - first) / rate:.3f} s long; expected at least {min_duration_s:g} s; leave it out"
+        )
     if max_duration_s is not None:
         stop = min(stop, first + max(1, round(max_duration_s * rate)))
     wanted = stop - first
-    if wanted < min_duration_s * rate:
-        raise BadAudioError(
-            f"{where}: is {max(0, wanted) / rate:.3f} s long; expected at least {min_duration_s:g} s; leave it out"
-        )
     signal, got = _collect(file, first, wanted, channel, rate)
     # without a Xing header the length of an MP3 is an estimate: one or two codec frames less is no fault
     slack = max(2304, wanted // 100) if file.format == "MP3" else 0

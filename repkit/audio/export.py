@@ -71,13 +71,18 @@ def export_corpus(
         progress: called with utterances and hours done.
 
     Raises:
-        UsageError: the folder holds something already.
+        UsageError: the folder holds something already, or cannot be made.
         DataError: sound that cannot be used, nothing to write, or the disk is full.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already and not empty; a new folder was expected; name another")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"{folder}: cannot be made ({error.strerror}); a new folder was expected; name one that lies below a folder"
+        ) from error
     unfinished = temporary_name(folder)
     try:
         done = _write(corpus, unfinished, on_bad_audio, progress)

@@ -12,6 +12,8 @@ from pydantic import field_validator, model_validator
 
 from repkit.api import Audio, Config, Utterance
 from repkit.audio.base import FileCorpus, RowProblems, audio_files, gender_of, shorten
+from repkit.audio.below import files_below, left_alone
+from repkit.audio.cells import composed
 from repkit.audio.decode import AUDIO_SUFFIXES
 from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
 from repkit.audio.table import TableOptions, check_roles, read_table, utterance_name
@@ -42,7 +44,8 @@ class FolderCorpus(FileCorpus):
             table: name of the CSV table; None looks for metadata.csv, then for the only CSV there.
             columns: role to column, for columns with other names: ``{speaker = "Actor", audio = "Clip"}``.
             pattern: regular expression searched in each file's path below the folder without suffix, with named
-                groups id, speaker, session, gender, language, emotion, text; other groups are kept as extra.
+                groups id, speaker, session, gender, language, emotion, text; other groups are kept as extra. Accents match
+                however the file system stores them.
             language: ISO 639-1 code of all utterances that do not state their own.
             emotions: a corpus's label to a name of the vocabulary, before aliases are looked up.
             rating_range: lowest and highest value of the arousal and valence columns; mapped to 1 to 5.
@@ -124,7 +127,7 @@ class FolderCorpus(FileCorpus):
         matched, strangers = [], []
         for path in files:
             relative = path.relative_to(self.root)
-            match = re.search(pattern, relative.with_suffix("").as_posix())
+            match = re.search(composed(pattern), composed(relative.with_suffix("").as_posix()))
             if match:
                 matched.append((path, match))
             else:
@@ -136,6 +139,9 @@ class FolderCorpus(FileCorpus):
                 f"corpus {self.name}: {len(strangers)} of {len(files)} audio files do not fit the pattern {pattern!r} "
                 f"and are left alone, for example {strangers[0]}"
             )
+        unread = left_alone(self.root, self.config.audio_suffixes)
+        if unread:
+            self.notes.append(f"corpus {self.name}: {unread}")
         problems = RowProblems()
         utterances = []
         seen: dict[str, str] = {}
@@ -161,7 +167,8 @@ class FolderCorpus(FileCorpus):
         relative = path.relative_to(self.root).as_posix()
         groups = {name: value for name, value in match.groupdict().items() if value is not None}
         label = groups.get("emotion")
-        mapped = None if label is None else self.config.emotions.get(label, label)
+        emotions = {composed(given): emotion for given, emotion in self.config.emotions.items()}
+        mapped = None if label is None else emotions.get(label, label)
         try:
             if mapped is not None and not is_emotion(mapped):
                 raise ValueError(unknown_emotion(mapped, self.name))
@@ -224,7 +231,7 @@ def find_table(path: Path, table: str | None = None, corpus: str = "NAME") -> Pa
 def nothing_matched(root: Path, files: Sequence[Path], pattern: str, suffixes: Sequence[str], example: str = "") -> str:
     """Return the sentence for a folder in which no file fits: how many were found and why none matched."""
     if not files:
-        count = sum(1 for p in root.rglob("*") if p.is_file())
+        count = len(files_below(root))
         return (
             f"{root}: found {count} file(s), 0 matched because none ends in {', '.join(suffixes)}; "
             "check the path, unpack archives, extract the sound of videos"

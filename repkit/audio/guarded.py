@@ -85,6 +85,15 @@ class GuardedCorpus(Guarded):
         super().__init__(inner, group, name)
         self._utterances: tuple[Utterance, ...] | None = None
 
+    def check_name(self, wanted: str) -> None:
+        """Refuse a corpus that is not called by the NAME it was opened by, under which its utterances are looked for.
+
+        Raises:
+            PluginError: it has another name.
+        """
+        if self._inner.name != wanted:
+            self._refuse(f"opened as {wanted!r}, it calls itself {self._inner.name!r}; take `name` from the settings")
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_utterances": None}  # as `repkit.audio.base.FileCorpus` does, for the same reason
 
@@ -186,10 +195,13 @@ def open_plugin_corpus(component: str, settings: Mapping[str, Any], where: str) 
     """Return the corpus of a component (group ``repkit.corpora``), a stranger's one watched.
 
     Raises:
-        PluginError: no such component, or its code is broken.
+        PluginError: no such component, its code is broken, or it is not called as it was opened.
         RecipeError: the settings do not fit; all of them at once.
     """
-    return make(GROUP, component, settings, where, GuardedCorpus)
+    made = make(GROUP, component, settings, where, GuardedCorpus)
+    if isinstance(made, GuardedCorpus):
+        made.check_name(str(settings["name"]))
+    return made
 
 
 __all__ = ["GuardedCorpus", "open_plugin_corpus", "wrong_ids", "wrong_kind", "wrong_labels", "wrong_speakers"]

@@ -13,9 +13,11 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from repkit.api import Config, Utterance
-from repkit.audio.base import RowProblems, file_mark, gender_of, shorten
+from repkit.audio.base import RowProblems, gender_of, shorten
+from repkit.audio.cells import is_missing
 from repkit.audio.decode import decode
 from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
+from repkit.audio.parquet_mark import parquet_mark
 from repkit.audio.presets import PRESETS
 from repkit.audio.rows import DatasetRows, ParquetRows, Row, Rows, find_parquet
 from repkit.audio.table import ROLES, check_roles, utterance_name
@@ -179,9 +181,9 @@ class HubCorpus:
         """Return sha256 (hex) over all settings that bear on ids, labels or sounds; of local parquet over its files too."""
         what = self.config.model_dump(mode="json", exclude=set(_NO_CONTENT))
         if self.config.path is not None:
-            rows, _ = self._open()
+            rows, columns = self._open()
             files = rows.files if isinstance(rows, ParquetRows) else ()
-            what["files"] = [[file.name, file_mark(file)] for file in files]
+            what["files"] = [[file.name, parquet_mark(file, columns["audio"])] for file in files]
             what["rows"] = rows.count
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
@@ -261,8 +263,11 @@ class HubCorpus:
         }
         name = value.get("id")
         name = f"{c.split or 'row'}_{number:08d}" if name in (None, "") else utterance_name(str(name))
-        speaker = _text(value.get("speaker"))
-        session = _text(value.get("session"))
+        # nobody is called none; a label may be, and be mapped
+        speaker, session = (
+            None if text is None or is_missing(text) else text
+            for text in map(_text, (value.get("speaker"), value.get("session")))
+        )
         return Utterance(
             id=f"{c.name}/{name}",
             corpus=c.name,

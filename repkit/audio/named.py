@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +174,3 @@ def _utterance(spec: NamedSpec, groups: dict[str, str], repaired: str, path: Pat
         audio=Audio(path=path),
         extra=extra,
     )
-
-
-def with_speaker(utterance: Utterance, speaker: str | None, **changes: Any) -> Utterance:
-    """Return the utterance with another speaker (without corpus prefix) and any other changes."""
-    return replace(utterance, speaker=None if speaker is None else f"{utterance.corpus}/{speaker}", **changes)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from repkit.api import Corpus
+from repkit.audio.below import files_below
 from repkit.audio.folder import FolderCorpus, find_table
 from repkit.audio.guarded import open_plugin_corpus
 from repkit.audio.named import NamedCorpus
@@ -36,8 +37,17 @@ def corpus_names() -> list[tuple[str, str, str]]:
     return rows
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""As of conditions: the name is that of a folder too, which an empty one, a path or ``..`` would put elsewhere."""
+
+
 def open_corpus(
-    name: str, location: str | None = None, *, split: str | None = None, options: Mapping[str, Any] | None = None
+    name: str,
+    location: str | None = None,
+    *,
+    split: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    option: str = "--corpus",
 ) -> Corpus:
     """Return the corpus that a name, and possibly a place, stand for.
 
@@ -49,44 +59,63 @@ def open_corpus(
     - ``NAME=PATH`` with any other name: parquet files, or a folder with a CSV table or ``options["pattern"]``.
 
     Args:
-        name: name of the corpus, the first part of its utterances' ids.
+        name: name of the corpus, the first part of its utterances' ids: letters, digits, ``_``, ``-`` and ``.``, the first a
+            letter or digit.
         location: a folder, a CSV table, or ``hub:ORG/DATASET``.
         split: part of a hub dataset or OpenSLR corpus.
         options: further settings of the corpus class (``columns``, ``pattern``, ``variant``, ``streaming``...).
+        option: by which it was given, for messages; empty for an argument.
 
     Raises:
-        UsageError: an unknown name, a missing place, settings that do not validate.
+        UsageError: a name that is unknown or no name, a missing or empty place, settings that do not validate.
         DataError: nothing usable at the place.
     """
     given = dict(options or {})
-    if location is not None and location.startswith("hub:"):
+    said = f"{option} {name}".strip()
+    if location is None and name:
+        return _without_place(name, split, given, option)
+    location = location or ""
+    _check_name(name, location, option)
+    if location.startswith("hub:"):
         return _hub(name, split, {"id": location.removeprefix("hub:"), **given})
-    if location is not None and location.startswith("plugin:"):
-        _no_split(name, split)
+    if location.startswith("plugin:"):
+        _no_split(said, split)
         component = location.removeprefix("plugin:")
-        opened: Corpus = open_plugin_corpus(component, {"name": name, **given}, f"--corpus {name}")
+        opened: Corpus = open_plugin_corpus(component, {"name": name, **given}, said)
         return opened
-    if location is None:
-        return _without_place(name, split, given)
     if name in SYNTHETIC:
-        raise UsageError(f"--corpus {name}={location}: {name} is generated and has no place; leave out ={location}")
+        raise UsageError(f"{said}={location}: {name} is generated and has no place; leave out ={location}")
     path = Path(location).expanduser()
     if not path.exists():
-        raise DataError(f"--corpus {name}={location}: there is no such folder or file; check the path")
+        raise DataError(f"{said}={location}: there is no such folder or file; check the path")
     if name in PRESETS:
-        return _preset_at(name, path, split, given)
+        return _preset_at(name, path, split, given, said)
     if name in SPECS and "pattern" not in given and "columns" not in given:
-        _no_split(name, split)
+        _no_split(said, split)
         return NamedCorpus(_config(NamedCorpus.Config, {"name": name, "path": path, **given}, name))
     if _is_parquet(path) and "pattern" not in given:
         return _hub(name, split, {"path": path, **given})
-    _no_split(name, split)
+    _no_split(said, split)
     return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
 
 
-def _without_place(name: str, split: str | None, given: dict[str, Any]) -> Corpus:
+def _check_name(name: str, location: str, option: str) -> None:
+    """Refuse a name that cannot be a folder's, and a place that is not said, which would be the folder one stands in."""
+    said = f"{option} {name}={location}".strip()
+    if not _NAME.fullmatch(name):
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-") or "mine"
+        raise UsageError(
+            f"{said}: {name!r} is no name of a corpus; letters, digits, '_', '-' and '.' were expected, the first a letter or "
+            f"digit; write {f'{option} '.lstrip()}{shlex.quote(f'{plain}={location}')}"
+        )
+    if not location:
+        raise UsageError(f"{said}: no place after the '='; a folder, a table or hub:ORG/DATASET was expected; name it")
+
+
+def _without_place(name: str, split: str | None, given: dict[str, Any], option: str) -> Corpus:
+    said = f"{option} {name}".strip()
     if name in SYNTHETIC:
-        _no_split(name, split)
+        _no_split(said, split)
         settings = {"name": name, **SYNTHETIC[name], **given}
         return SyntheticCorpus(_config(SyntheticCorpus.Config, settings, name))
     if name in PRESETS:
@@ -94,40 +123,40 @@ def _without_place(name: str, split: str | None, given: dict[str, Any]) -> Corpu
     if name in SPECS:
         spec = SPECS[name]
         raise UsageError(
-            f"--corpus {name}: needs the folder of your copy; write --corpus {name}=PATH. "
+            f"{said}: needs the folder of your copy; write {said}=PATH. "
             f"{spec.title} is obtained from {spec.home} ({spec.licence})"
         )
     known = [row[0] for row in corpus_names()]
     if Path(name).expanduser().exists():
         label = re.sub(r"[^A-Za-z0-9_]+", "_", Path(name).expanduser().resolve().stem).strip("_") or "mine"
         raise UsageError(
-            f"--corpus {name}: is a place without a name for the corpus in it; expected NAME=PATH; write "
-            f"--corpus {shlex.quote(f'{label}={name}')}"
+            f"{said}: is a place without a name for the corpus in it; expected NAME=PATH; write "
+            f"{f'{option} '.lstrip()}{shlex.quote(f'{label}={name}')}"
         )
     raise UsageError(
-        f"--corpus {name}: is not known{did_you_mean(name, known)}; expected one of {', '.join(known)}, "
-        f"or --corpus {name}=PATH for a folder of your own, or --corpus {name}=hub:ORG/DATASET"
+        f"{said}: is not known{did_you_mean(name, known)}; expected one of {', '.join(known)}, "
+        f"or {said}=PATH for a folder of your own, or {said}=hub:ORG/DATASET"
     )
 
 
-def _preset_at(name: str, path: Path, split: str | None, given: dict[str, Any]) -> Corpus:
+def _preset_at(name: str, path: Path, split: str | None, given: dict[str, Any], said: str) -> Corpus:
     """Return a preset read from a place: the first of metadata.csv, the OpenSLR layout and parquet that is there."""
     from repkit.audio.openslr import OpenSlrCorpus, find_openslr
 
     preset = PRESETS[name]
     if not _is_parquet(path):
         if path.is_file() or (path / "metadata.csv").is_file():
-            _no_split(name, split)
+            _no_split(said, split)
             settings = {"name": name, "path": path, "language": preset.language, **given}
             return FolderCorpus(_config(FolderCorpus.Config, settings, name), licence=preset.licence)
         if find_openslr(path) is not None:
             settings = {"name": name, "path": path, "split": split, **given}
             return OpenSlrCorpus(_config(OpenSlrCorpus.Config, settings, name))
         if "pattern" in given or find_table(path, corpus=name) is not None:
-            _no_split(name, split)
+            _no_split(said, split)
             return FolderCorpus(_config(FolderCorpus.Config, {"name": name, "path": path, **given}, name))
         raise DataError(
-            f"--corpus {name}={path}: holds neither metadata.csv, nor the OpenSLR layout ({preset.layout}), nor "
+            f"{said}={path}: holds neither metadata.csv, nor the OpenSLR layout ({preset.layout}), nor "
             "parquet files; check the path"
         )
     return _hub(name, split, {**preset.settings(split), "path": path, **given})
@@ -138,7 +167,7 @@ def _is_parquet(path: Path) -> bool:
         return path.suffix == ".parquet"
     if (path / "metadata.csv").is_file():
         return False
-    return next(path.rglob("*.parquet"), None) is not None
+    return any(file.suffix == ".parquet" for file in files_below(path))
 
 
 def _hub(name: str, split: str | None, settings: dict[str, Any]) -> Corpus:
@@ -149,9 +178,9 @@ def _hub(name: str, split: str | None, settings: dict[str, Any]) -> Corpus:
     return HubCorpus(_config(HubCorpus.Config, {"name": name, **settings}, name))
 
 
-def _no_split(name: str, split: str | None) -> None:
+def _no_split(said: str, split: str | None) -> None:
     if split is not None:
-        raise UsageError(f"--corpus {name}: has no splits; leave out --split {split}")
+        raise UsageError(f"{said}: has no splits; leave out --split {split}")
 
 
 def _config(cls: Any, settings: Mapping[str, Any], name: str) -> Any:

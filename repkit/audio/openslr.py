@@ -12,6 +12,7 @@ from pydantic import Field
 
 from repkit.api import Audio, Config, Utterance
 from repkit.audio.base import FileCorpus
+from repkit.audio.below import is_hidden
 from repkit.audio.presets import LIBRISPEECH, TEDLIUM
 from repkit.errors import DataError, did_you_mean
 
@@ -94,7 +95,7 @@ class OpenSlrCorpus(FileCorpus):
         utterances = []
         for chapter in sorted(folder.glob("*/*/")):
             texts = _transcripts(chapter)
-            for path in sorted(chapter.glob("*.flac")):
+            for path in _visible(chapter, "*.flac"):
                 speaker = chapter.parent.name
                 utterances.append(
                     Utterance(
@@ -125,7 +126,7 @@ class OpenSlrCorpus(FileCorpus):
         if release and self.config.talks is None:
             hub_name = wanted.replace("dev", "validation")
             self.expected = {"utterances": TEDLIUM.splits[f"release{release[1]}.{hub_name}"][2]}
-        lists = sorted((folder / "stm").glob("*.stm"))
+        lists = _visible(folder / "stm", "*.stm")
         if self.config.talks is not None:
             if self.config.talks > len(lists):
                 raise DataError(f"{folder}: has {len(lists)} talks; expected at least talks = {self.config.talks}")
@@ -182,9 +183,14 @@ def _speakers_txt(file: Path | None) -> dict[str, str]:
     }
 
 
+def _visible(folder: Path, form: str) -> list[Path]:
+    """Return the files of a form, sorted, without the hidden companions that macOS writes."""
+    return sorted(path for path in folder.glob(form) if not is_hidden(path))
+
+
 def _transcripts(chapter: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for file in chapter.glob("*.trans.txt"):
+    for file in _visible(chapter, "*.trans.txt"):
         for line in file.read_text(encoding="utf-8").splitlines():
             name, _, text = line.partition(" ")
             found[name] = text

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from repkit.audio.below import files_below, is_hidden
+from repkit.audio.cells import is_missing
 from repkit.errors import DataError, did_you_mean
 
 Row = dict[str, Any]
@@ -35,7 +37,7 @@ class Rows(Protocol):
         ...
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, None for -1, or the value itself.
+        """Return the name behind a class number, None for -1 and for cells that hold nothing, or the value itself.
 
         Raises:
             ValueError: a class number without a name.
@@ -110,7 +112,7 @@ class ParquetRows:
         raise IndexError(index)
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, None for -1, or the value itself.
+        """Return the name behind a class number, None for -1 and for cells that hold nothing, or the value itself.
 
         Raises:
             ValueError: a class number without a name.
@@ -133,8 +135,14 @@ def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
 
 
 def _class_name(names: Sequence[str] | None, column: str, value: Any) -> Any:
-    """Return the name of a class number; -1 is how the hub writes that there is no label, as in test parts."""
-    if names is None or not isinstance(value, int):
+    """Return the name of a class number; -1 is how the hub writes that there is no label, as in test parts.
+
+    Of plain cells NaN and the words for nothing become None, but for ``none``: a label may be called so and be mapped.
+    """
+    if names is None:
+        nothing = value != value or (isinstance(value, str) and is_missing(value) and value.strip().lower() != "none")
+        return None if nothing else value
+    if not isinstance(value, int):
         return value
     if value == -1:
         return None
@@ -188,7 +196,7 @@ class DatasetRows:
         return found
 
     def label(self, column: str, value: Any) -> Any:
-        """Return the name behind a class number, None for -1, or the value itself.
+        """Return the name behind a class number, None for -1 and for cells that hold nothing, or the value itself.
 
         Raises:
             ValueError: a class number without a name.
@@ -215,7 +223,7 @@ def find_parquet(path: Path, config: str | None, split: str | None, *, allow_par
     if path.is_file():
         return [path]
     groups: dict[str, list[Path]] = {}
-    for file in sorted(path.rglob("*.parquet")):
+    for file in sorted(file for file in files_below(path) if file.suffix == ".parquet" and not is_hidden(file)):
         groups.setdefault(_split_of(file.relative_to(path)), []).append(file)
     if not groups:
         raise DataError(f"{path}: holds no *.parquet file; check the path")

@@ -78,7 +78,7 @@ class SyntheticCorpus:
         def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
             wrong = [emotion for emotion in value if emotion not in EXPRESSIONS]
             if wrong or not value or len(set(value)) < len(value):
-                raise ValueError(f"got {', '.join(value)}; expected some of {', '.join(EXPRESSIONS)}, each once")
+                raise ValueError(f"some of {', '.join(EXPRESSIONS)} were expected, each once")
             return value
 
     def __init__(self, config: SyntheticCorpus.Config) -> None:

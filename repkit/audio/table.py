@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repkit.api import Audio, Utterance
-from repkit.audio.base import RowProblems, gender_of, shorten
+from repkit.audio.base import VALUE, RowProblems, gender_of, shorten
+from repkit.audio.below import files_below
+from repkit.audio.cells import composed, is_comma_number, is_missing, number
 from repkit.audio.emotions import canonical_emotion, is_emotion, unknown_emotion
 from repkit.errors import DataError, did_you_mean
 
@@ -49,7 +51,19 @@ def check_roles(columns: Mapping[str, str], without: Sequence[str] = ()) -> Mapp
     return columns
 
 
-_SURPLUS = "\0surplus"  # no column can have this name
+_NUMBERS = ("arousal", "valence", "start", "end", "channel")
+_FIRST_LINE = re.compile(r'"?sep=(.)"?[,;\t]*(\r\n|\r|\n|$)', re.IGNORECASE)
+"""What Excel writes and reads before the header to tell the delimiter."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the table: its number, its cells by column, more cells than columns, columns for which it has no cell."""
+
+    line: int
+    cells: Mapping[str, str]
+    surplus: bool
+    absent: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -66,19 +80,30 @@ class TableOptions:
 def read_table(table: Path, root: Path, options: TableOptions) -> list[Utterance]:
     """Return the utterances of a CSV table (comma, semicolon or tab; UTF-8; a header line).
 
+    A first line such as ``sep=;`` states another delimiter. In every column that repkit uses, words that programs write for
+    nothing (`repkit.audio.cells.MISSING`) are nothing, unless `options` maps them to an emotion. Labels, speakers and names
+    of columns and files match however their accents are stored. Numbers may have decimal commas where the delimiter is no
+    comma and no number of the column has a point.
+
     Args:
         table: the CSV file.
         root: folder that the audio column is relative to.
         options: names and maps.
 
     Raises:
-        DataError: columns missing or mapped wrongly, labels, speakers, ratings, times or files that cannot be used,
-            ids that stand twice; `problems` names each with its line.
+        DataError: columns missing, mapped wrongly or standing twice, rows with too many or too few cells, labels, speakers,
+            ratings, times or files that cannot be used, speakers that differ only in case, ids that stand twice; `problems`
+            names each with its line.
     """
-    header, rows = _rows(table)
+    delimiter, header, rows = _rows(table)
     columns = _columns(table, header, options)
     reader = _RowReader(table, root, columns, options)
-    utterances = [reader.read(line, row) for line, row in rows]
+    if delimiter != ",":
+        used = {columns[role] for role in _NUMBERS if role in columns}
+        # beside points a comma may as well be one of thousands
+        pointed = {c for c in used for row in rows if "." in row.cells[c] and number(row.cells[c]) is not None}
+        reader.comma_columns = used - pointed
+    utterances = [reader.read(row) for row in rows]
     if reader.problems:
         raise DataError(
             f"{table}: {len(reader.problems)} problem(s) in {len(rows)} rows; correct them all, then run again",
@@ -89,33 +114,36 @@ def read_table(table: Path, root: Path, options: TableOptions) -> list[Utterance
     return [utterance for utterance in utterances if utterance is not None]
 
 
-def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _rows(table: Path) -> tuple[str, list[str], list[_Row]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{table}: is not UTF-8 text (byte {error.start}: {error.reason}); save it as CSV in UTF-8"
         ) from error
+    stated = _FIRST_LINE.match(text)
+    text = text[stated.end() :] if stated else text
     first = text.split("\n", 1)[0]
     if not first.strip():
         raise DataError(f"{table}: is empty; expected a header line such as file_name,speaker_id,gender,emotion")
-    delimiter = max(",;\t", key=first.count)
+    delimiter = stated[1] if stated else max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header = [(name or "").strip() for name in (reader.fieldnames or [])]
+    header = [composed(name or "").strip() for name in (reader.fieldnames or [])]
     reader.fieldnames = header
     rows = []
     for row in reader:
-        values = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
-        if row.get(None):  # DictReader keeps surplus cells under None
-            values[_SURPLUS] = "more cells than the header has"
-        if any(values.values()):
-            rows.append((reader.line_num, values))
-    return header, rows
+        surplus = bool(row.pop(None, None))  # DictReader keeps surplus cells under None
+        absent = frozenset(name for name, cell in row.items() if cell is None)
+        cells = {name: (cell or "").strip() for name, cell in row.items()}
+        if surplus or any(cells.values()):
+            rows.append(_Row(reader.line_num + bool(stated), cells, surplus, absent))
+    return delimiter, header, rows
 
 
 def _columns(table: Path, header: Sequence[str], options: TableOptions) -> dict[str, str]:
     """Return the column of each role that has one."""
-    given, problems = options.columns, []
+    given = {role: composed(column) for role, column in options.columns.items()}
+    problems = []
     for role, column in given.items():
         if role not in ROLES:
             problems.append(
@@ -138,6 +166,15 @@ def _columns(table: Path, header: Sequence[str], options: TableOptions) -> dict[
             f"no column with the audio files (looked for {', '.join(ROLES['audio'])}): add --corpus-set "
             f"{options.name}.columns.audio=COLUMN"
         )
+    for role, column in found.items():
+        # a name given is meant letter by letter, one that was found by itself in any case
+        same = [n for n in header if n == column or (role not in given and n.casefold() == column.casefold())]
+        if len(same) > 1:
+            option = f", or name it: --corpus-set {options.name}.columns.{role}=COLUMN" if len(set(same)) > 1 else ""
+            problems.append(
+                f"{len(same)} columns are called {' or '.join(dict.fromkeys(same))}; expected one, as {role}; keep the one that "
+                f"is meant{option}"
+            )
     labelled = {"emotion", "arousal", "valence"} & set(found)
     if labelled and "speaker" not in found and "speaker" not in given:
         problems.append(
@@ -156,19 +193,32 @@ class _RowReader:
     def __init__(self, table: Path, root: Path, columns: Mapping[str, str], options: TableOptions) -> None:
         self.table, self.root, self.columns, self.options = table, root, columns, options
         self.problems = RowProblems()
+        self.comma_columns: set[str] = set()
         self._lines: dict[str, int] = {}
+        self._spelt: dict[str, tuple[str, int]] = {}
         self._files: dict[str, Path] | None = None
         self._known = set(columns.values())
+        self._emotions = {composed(label): emotion for label, emotion in options.emotions.items()}
 
-    def read(self, line: int, row: Mapping[str, str]) -> Utterance | None:
-        where = f"{self.table.name} line {line}"
+    def read(self, row: _Row) -> Utterance | None:
+        where = f"{self.table.name} line {row.line}"
         before = len(self.problems)
-        if _SURPLUS in row:
-            self.problems.add(where, f"has {row[_SURPLUS]}; put text with the delimiter in it between quotes")
+        if row.surplus:
+            self.problems.add(
+                where, "has more cells than the header has; put text with the delimiter in it between quotes"
+            )
             return None
-        value = {role: row.get(column, "") for role, column in self.columns.items()}
+        absent = [column for column in self.columns.values() if column in row.absent]
+        if absent:
+            self.problems.add(
+                where,
+                f"has fewer cells than the header, none for {', '.join(absent)}; expected a cell for each column; "
+                "fill the row up, with empty cells where nothing is known",
+            )
+            return None
+        value = {role: self._cell(role, row.cells[column]) for role, column in self.columns.items()}
         if not value["audio"]:
-            self.problems.add(where, f"{self.columns['audio']} is empty; expected an audio file")
+            self.problems.add(where, f"{self._empty('audio', row)}; expected an audio file")
             return None
         path = self._path(where, value["audio"])
         start, end = self._seconds(where, "start", value), self._seconds(where, "end", value)
@@ -178,16 +228,17 @@ class _RowReader:
         name = value.get("id") or segment_name(utterance_name(value["audio"]), start, end)
         if name in self._lines:
             self.problems.add(where, f"id {name!r} stands already in line {self._lines[name]}")
-        self._lines.setdefault(name, line)
-        speaker = value.get("speaker", "")
+        self._lines.setdefault(name, row.line)
+        speaker = self._speaker(where, row.line, value.get("speaker", ""))
         emotion = self._emotion(where, value.get("emotion", ""))
         arousal, valence = self._rating(where, "arousal", value), self._rating(where, "valence", value)
         labelled = emotion is not None or arousal is not None or valence is not None
         if labelled and "speaker" in self.columns and not speaker:
             self.problems.add(
                 where,
-                f"{self.columns['speaker']} is empty for {value['audio']!r}; expected the speaker of a labelled utterance; "
-                "fill it in or take the row out",
+                f"{self._empty('speaker', row)} for {VALUE}; expected the speaker of a labelled utterance; fill it in or take "
+                "the row out",
+                value["audio"],
             )
         gender = self._gender(where, value.get("gender", ""))
         if len(self.problems) > before or path is None:
@@ -197,7 +248,7 @@ class _RowReader:
             id=f"{corpus}/{name}",
             corpus=corpus,
             speaker=f"{corpus}/{speaker}" if speaker else None,
-            session=f"{corpus}/{value['session']}" if value.get("session") else None,
+            session=f"{corpus}/{composed(value['session'])}" if value.get("session") else None,
             gender=gender,
             language=value.get("language") or self.options.language,
             emotion=emotion,
@@ -205,21 +256,39 @@ class _RowReader:
             valence=valence,
             text=value.get("text") or None,
             audio=Audio(path=path, start_s=start or 0.0, end_s=end, channel=None if channel is None else int(channel)),
-            extra={k: v for k, v in row.items() if k and v and k not in self._known},
+            extra={k: v for k, v in row.cells.items() if k and v and k not in self._known},
         )
+
+    def _cell(self, role: str, text: str) -> str:
+        """Return a cell, empty where it holds a word for nothing that is not meant: na is a language, labels may be mapped."""
+        meant = (role == "language" and text == "na") or (role == "emotion" and composed(text) in self._emotions)
+        return text if meant or not is_missing(text) else ""
+
+    def _empty(self, role: str, row: _Row) -> str:
+        text = row.cells[self.columns[role]]
+        return f"{self.columns[role]} is {repr(text) + ', which counts as empty' if text else 'empty'}"
+
+    def _speaker(self, where: str, line: int, text: str) -> str:
+        speaker = composed(text)
+        first, its_line = self._spelt.setdefault(speaker.lower(), (speaker, line))
+        if first != speaker:
+            self.problems.add(
+                where,
+                f"{self.columns['speaker']} {speaker!r} differs only in case from {first!r} in line {its_line}, and would be "
+                "another person; expected one name per person; write it alike, or give two people names that differ in more",
+            )
+        return speaker
 
     def _path(self, where: str, text: str) -> Path | None:
         path = self.root / text.replace("\\", "/")
         if path.is_file():
             return path
         if self._files is None:
-            self._files = {
-                p.relative_to(self.root).as_posix().casefold(): p for p in self.root.rglob("*") if p.is_file()
-            }
-        other_case = self._files.get(Path(text.replace("\\", "/")).as_posix().casefold())
-        if other_case is not None:
-            return other_case
-        stem = Path(text).stem.casefold()
+            self._files = {composed(p.relative_to(self.root).as_posix()).casefold(): p for p in files_below(self.root)}
+        spelt_otherwise = self._files.get(composed(Path(text.replace("\\", "/")).as_posix()).casefold())
+        if spelt_otherwise is not None:
+            return spelt_otherwise
+        stem = composed(Path(text).stem).casefold()
         alike = next((p for key, p in self._files.items() if Path(key).stem == stem and p != self.table), None)
         hint = f"; there is {alike.relative_to(self.root)}" if alike else ""
         self.problems.add(where, f"there is no file {text!r} in {self.root}{hint}")
@@ -228,7 +297,8 @@ class _RowReader:
     def _emotion(self, where: str, label: str) -> str | None:
         if not label:
             return None
-        mapped = self.options.emotions.get(label, label)
+        label = composed(label)
+        mapped = self._emotions.get(label, label)
         if not is_emotion(mapped):
             self.problems.add(where, unknown_emotion(mapped, self.options.name))
             return None
@@ -245,31 +315,35 @@ class _RowReader:
         text = value.get(role, "")
         if not text:
             return None
-        number = _number(text)
-        if number is None or number < 0:
-            self.problems.add(where, f"{self.columns[role]} is {text!r}; expected a number from 0 up")
+        found = self._number(role, text)
+        if found is None or found < 0:
+            self._wrong_number(where, role, text, "expected a number from 0 up")
             return None
-        return number
+        return found
 
     def _rating(self, where: str, role: str, value: Mapping[str, str]) -> float | None:
         text = value.get(role, "")
-        if not text or text.casefold() in {"nan", "na", "none"}:
+        if not text:
             return None
         low, high = self.options.rating_range
-        number = _number(text)
-        if number is None or not low <= number <= high:
-            self.problems.add(
-                where,
-                f"{self.columns[role]} is {text!r}; expected a rating from {low:g} to {high:g} "
-                f"(--corpus-set '{self.options.name}.rating_range=[LOW, HIGH]' states another scale)",
-            )
+        found = self._number(role, text)
+        if found is None or not low <= found <= high:
+            scale = f"(--corpus-set '{self.options.name}.rating_range=[LOW, HIGH]' states another scale)"
+            self._wrong_number(where, role, text, f"expected a rating from {low:g} to {high:g} {scale}")
             return None
-        return round(1.0 + 4.0 * (number - low) / (high - low), 6)
+        return round(1.0 + 4.0 * (found - low) / (high - low), 6)
 
+    def _number(self, role: str, text: str) -> float | None:
+        return number(text, decimal_comma=self.columns[role] in self.comma_columns)
 
-def _number(text: str) -> float | None:
-    # float() also takes nan, inf, 1_0 and the like, which are never meant
-    return float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else None
+    def _wrong_number(self, where: str, role: str, text: str, expected: str) -> None:
+        column = self.columns[role]
+        if is_comma_number(text) and column not in self.comma_columns:
+            expected = (
+                "expected a decimal point: commas are read only where none separates columns and no number of the column has a "
+                "point; write 2.75 for 2,75"
+            )
+        self.problems.add(where, f"{column} is {VALUE}; {expected}", text)
 
 
 def utterance_name(relative: str) -> str:

@@ -25,8 +25,18 @@ from repkit.plugins import discover
         (None, lambda rows: [(rows[0][0], "", *rows[0][2:]), *rows[1:]], ["metadata.csv line 2", "speaker"]),
         (None, lambda rows: [("gone.wav", *rows[0][1:]), *rows[1:]], ["gone.wav"]),
         (None, lambda rows: [*rows, rows[0]], ["line 18", "already in line 2"]),
+        (None, lambda rows: [(rows[0][0], "NA", *rows[0][2:]), *rows[1:]], ["metadata.csv line 2", "counts as empty"]),
+        (None, lambda rows: [rows[0][:3], *rows[1:]], ["metadata.csv line 2", "fewer cells", "none for emotion"]),
+        (
+            ("file_name", "speaker_id", "Emotion", "emotion"),
+            lambda rows: rows,
+            ["2 columns are called Emotion or emotion", "--corpus-set mine.columns.emotion=COLUMN"],
+        ),
     ],
-    ids=["no audio column", "no speaker column", "label typo", "speaker missing", "file missing", "id twice"],
+    ids=[
+        *("no audio column", "no speaker column", "label typo", "speaker missing", "file missing", "id twice"),
+        *("speaker NA", "cells missing", "two emotions"),
+    ],
 )
 def test_faulty_tables_are_refused_with_line_and_remedy(here, header, change, said):
     folder = write_corpus(here / "mine")

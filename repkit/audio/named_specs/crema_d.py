@@ -8,12 +8,13 @@ from pathlib import Path
 
 from repkit.api import Utterance
 from repkit.audio.base import gender_of
+from repkit.audio.below import files_below
 from repkit.audio.named_spec import NamedSpec
 
 
 def add_genders(root: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
     """Return the utterances with the genders of ``VideoDemographics.csv`` (columns ActorID, Sex)."""
-    table = next(iter(sorted(root.rglob("VideoDemographics.csv"))), None)
+    table = next((file for file in files_below(root) if file.name == "VideoDemographics.csv"), None)
     if table is None:
         return utterances, ["VideoDemographics.csv is not there; genders are unknown"]
     with table.open(encoding="utf-8-sig", newline="") as lines:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from repkit.api import Audio, Utterance
+from repkit.audio.below import files_below
 from repkit.audio.emotions import canonical_emotion, is_emotion
 from repkit.audio.named_spec import NamedSpec
 from repkit.errors import DataError
@@ -24,8 +25,8 @@ def read(root: Path, variant: str) -> tuple[list[Utterance], list[str]]:
     not: no transcript was seen. Lines of another form are left alone and counted in a note; the talker is taken to be
     the part of the file name before the underscore (``cc_001``). The first channel is read.
     """
-    sounds = {p.stem: p for p in sorted(root.rglob("*")) if p.suffix.lower() in {".sph", ".wav", ".flac"}}
-    sheets = [p for p in sorted(root.rglob("*.txt")) if p.stem in sounds]
+    sounds = {p.stem: p for p in files_below(root) if p.suffix.lower() in {".sph", ".wav", ".flac"}}
+    sheets = [p for p in files_below(root) if p.suffix == ".txt" and p.stem in sounds]
     if not sheets:
         raise DataError(
             f"{root}: found {len(sounds)} recording(s), 0 matched because none has a transcript of the same name; "

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from repkit.api import Audio, Utterance
+from repkit.audio.below import files_below
 from repkit.audio.emotions import canonical_emotion
 from repkit.audio.named_spec import NamedSpec
 from repkit.errors import DataError
@@ -19,7 +20,7 @@ def read(root: Path, variant: str) -> tuple[list[Utterance], list[str]]:
     duration in samples), ``USH:`` user states. The sound is a part of ``<session>/<session>?.wav``. The machine's own
     files (speaker SMA) are left alone. Where two states cover a turn equally the earlier one counts.
     """
-    sheets = [p for p in sorted(root.rglob("*.par")) if re.fullmatch(r"w\d+_[a-z]+_[A-Z]{3}", p.stem)]
+    sheets = [p for p in files_below(root) if p.suffix == ".par" and re.fullmatch(r"w\d+_[a-z]+_[A-Z]{3}", p.stem)]
     sheets = [p for p in sheets if not p.stem.endswith("_SMA")]
     if not sheets:
         raise DataError(

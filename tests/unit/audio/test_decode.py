@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from repkit.audio.decode import SAMPLE_RATE, decode, duration_s
-from repkit.errors import BadAudioError
+from repkit.audio.decode import SAMPLE_RATE, SHORTEST_S, decode, duration_s
+from repkit.config import SerRecipe
+from repkit.errors import BadAudioError, UsageError
 
 
 def encoded(signal, rate=16000, form="WAV", subtype="PCM_16") -> bytes:
@@ -184,3 +185,15 @@ def test_missing_files_and_segments_outside_the_file(tmp_path):
         decode(encoded(sine()), where="x", start_s=0.5, end_s=2.0)
     # segment lists may end a little late
     assert decode(encoded(sine()), where="x", start_s=0.5, end_s=1.2).shape == (8000,)
+
+
+def test_a_cut_below_the_least_length_is_no_fault_of_the_file():
+    (least,) = (one.ge for one in SerRecipe.model_fields["max_duration_s"].metadata)
+    assert least == SHORTEST_S == 0.1
+    assert decode(encoded(sine()), where="x", max_duration_s=0.1).shape == (1600,)
+    with pytest.raises(UsageError, match=r"max_duration_s: got 0\.05; at least 0\.1 s was expected") as caught:
+        decode(encoded(sine()), where="x", max_duration_s=0.05)
+    assert "x:" not in str(caught.value)
+    # what is too short itself still is, whatever it would be cut to
+    with pytest.raises(BadAudioError, match=r"x: is 0\.050 s long; expected at least 0\.1 s"):
+        decode(encoded(sine(0.05)), where="x", max_duration_s=2.0)

@@ -96,3 +96,10 @@ def test_nothing_to_write_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no utterance"):
         export_corpus(Rows(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in ("file/x", "file/x/y"):
+        with pytest.raises(UsageError, match=r"file/x.*: cannot be made \(.*\); a new folder was expected"):
+            export_corpus(Rows(), tmp_path / place)

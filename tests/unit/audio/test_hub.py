@@ -261,6 +261,35 @@ def test_class_numbers(tmp_path, monkeypatch, of_the_hub):
     ]
 
 
+def test_cells_that_hold_nothing(tmp_path):
+    more = {
+        "text": ["null", "NONE", "hi"],
+        "id": ["", "NaN", "x"],
+        "mood": ["NA", "anger", "none"],
+        "session": [1.5, np.nan, 2],
+    }
+    table = pa.table({"audio": [flac(i) for i in range(3)], "speaker_id": ["NA", "nan", "None"], "rate": [1.0, np.nan, 5.0], **more})  # fmt: skip
+    pq.write_table(table, tmp_path / "x.parquet")
+    columns = {"emotion": "mood", "arousal": "rate"}
+    options = {"columns": columns, "emotions": {"none": "neutral"}}
+    found = open_corpus("mine", str(tmp_path / "x.parquet"), options=options).utterances()
+    assert [u.id for u in found] == ["mine/row_00000000", "mine/row_00000001", "mine/x"]
+    assert [u.speaker for u in found] == [None, None, None]
+    assert [u.emotion for u in found] == [None, "anger", "neutral"]  # none is a label that may be mapped
+    assert [u.arousal for u in found] == [1, None, 5]
+    assert [u.text for u in found] == [None, "NONE", "hi"]
+    assert [u.session for u in found] == ["mine/1.5", None, "mine/2.0"]
+
+
+def test_parquet_behind_a_link_to_a_folder_and_its_hidden_companions(tmp_path):
+    write(tmp_path / "elsewhere" / "b.parquet", 4, 6)
+    write(tmp_path / "root" / "a.parquet", 0, 4)
+    (tmp_path / "root" / "._a.parquet").write_bytes(b"x")
+    assert len(open_corpus("mine", str(tmp_path / "root")).utterances()) == 4
+    (tmp_path / "root" / "data").symlink_to(tmp_path / "elsewhere")
+    assert len(open_corpus("mine", str(tmp_path / "root"), options={"split": "b"}).utterances()) == 2
+
+
 def test_bad_audio_in_a_row_is_handed_out_and_other_rows_come(tmp_path):
     data = rows(0, 3)
     data["audio"][1] = {"bytes": flac(1)[:200], "path": "cut.flac"}

@@ -46,6 +46,21 @@ def test_librispeech_other_splits(librispeech):
         assert len(open_corpus("librispeech", str(librispeech / "train-clean-100")).utterances()) == 2
 
 
+def test_companions_of_macos_are_left_alone(librispeech, tedlium):
+    chapter = librispeech / "train-clean-100" / "103" / "1240"
+    for path in (
+        chapter / "._103-1240-0000.flac",
+        chapter / "._103-1240.trans.txt",
+        tedlium / "train/stm/._A_2010.stm",
+    ):
+        path.write_bytes(b"\x00\x05\x16\x07\xff")
+    with pytest.warns(RepkitWarning, match="2 utterances found; expected 28539"):
+        assert [u.text for u in open_corpus("librispeech", str(librispeech)).utterances()] == ["CHAPTER ONE", "TWO"]
+    corpus = open_corpus("tedlium", str(tedlium), split="train")
+    with pytest.warns(RepkitWarning):
+        assert {u.session for u in corpus.utterances()} == {"tedlium/A_2010", "tedlium/B_2009"}
+
+
 STM = """;; comment
 {talk} 1 {talk} 0.00 0.25 <o,f0,female> i am a talk
 {talk} 1 inter_segment_gap 0.25 0.30 <o,,unknown> ignore_time_segment_in_scoring
