@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ TEMPORARY = "*.tmp.*"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXT = re.compile(r"no space left|file too large|disk quota exceeded|errno = (?:28|27|122)\b", re.IGNORECASE)
 _counter = itertools.count()
+_umask = threading.Lock()
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -68,12 +70,24 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def open_to_others(path: Path) -> None:
+    """Give a file at least the rights that a newly made one has here (umask); safetensors makes its files for their owner alone."""
+    with _umask:  # it can be read only by setting it, and of two at a time one would leave the other's
+        mask = os.umask(0o077)
+        os.umask(mask)
+    has = path.stat().st_mode & 0o7777
+    with suppress(OSError):  # file systems without such rights
+        if has | (0o666 & ~mask) != has:
+            path.chmod(has | (0o666 & ~mask))
+
+
 def publish(temporary: Path, path: Path) -> None:
-    """Sync a finished temporary file and rename it over path (same folder), durably.
+    """Sync a finished temporary file and rename it over path (same folder), durably, with the rights of any new file.
 
     Raises:
         OSError: for example a full disk, which some file systems report only here.
     """
+    open_to_others(temporary)
     handle = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(handle)

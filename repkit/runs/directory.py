@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from repkit.errors import DataError, RepkitError, UsageError
-from repkit.runs.atomic import disk_full_message, is_disk_full, sync_folder, write_json_atomic
+from repkit.runs.atomic import disk_full_message, is_disk_full, open_to_others, sync_folder, write_json_atomic
 
 JOB_FILES = ("done.json", "predictions.parquet")
 """What a finished job cannot be without: that it is done, and what every score is computed from."""
@@ -141,9 +141,12 @@ def start_job_folder(final: Path) -> Path:
 def publish_job_folder(temporary: Path, final: Path) -> None:
     """Sync every file of a folder and rename it, so that a job is there as a whole or not at all.
 
+    Its files get the rights of any new file.
+
     When another attempt at the job, here or on another machine, was published first, that one is kept and this is deleted.
     """
     for path in sorted(temporary.iterdir()):
+        open_to_others(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     try:
@@ -190,6 +193,28 @@ def room_on_disk(path: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise DataError(disk_full_message(path, "finished jobs are kept")) from error
+
+
+def make_folder(folder: Path, what: str) -> None:
+    """Make a folder that is about to be written to, before hours of work are done for it.
+
+    Args:
+        folder: to make; may be there.
+        what: option that names it, for the message.
+
+    Raises:
+        UsageError: it cannot be made, is a file, or may only be read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a"):
+            pass
+    except OSError as error:
+        if is_disk_full(error):
+            raise DataError(disk_full_message(folder)) from error
+        raise UsageError(
+            f"{what} {folder}: {error}; a writable folder was expected; choose another {what}, or check its rights and its disk"
+        ) from error
 
 
 @contextmanager

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from repkit.stage_one.folders import quiet_transformers, weights_sha256
+from repkit.runs.atomic import open_to_others
+from repkit.stage_one.folders import WEIGHTS_SUM, quiet_transformers, weights_sha256
 
 
 def export_encoder(model: PreTrainedModel, folder: Path) -> str:
-    """Save config (with frontend and provenance) and weights under folder; return the weights' SHA-256 (hex)."""
+    """Save config (with frontend, provenance and the weights' checksum) and weights under folder; return their SHA-256 (hex)."""
     temporary = folder.with_name(f"{folder.name}.tmp.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
         model.save_pretrained(temporary)
+    found = weights_sha256(temporary)
+    config = temporary / "config.json"
+    told = {**json.loads(config.read_text(encoding="utf-8")), WEIGHTS_SUM: found}
+    config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(temporary.iterdir()):
+        open_to_others(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-    return weights_sha256(folder)
+    return found

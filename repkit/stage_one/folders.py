@@ -11,13 +11,18 @@ from typing import Any
 
 import torch
 
-from repkit.errors import UsageError
+from repkit.errors import UsageError, did_you_mean
+from repkit.plugins import components
+from repkit.runs.directory import read_json
 
 MODEL_TYPE = "repkit_gru_autoencoder"
 COMPONENTS = {MODEL_TYPE: "gru_autoencoder", "repkit_gru_encoder": "gru_encoder"}
 """``model_type`` of each kind of model that pretrain-ae makes to the encoder (group ``repkit.encoders``) that reads it."""
 CLASSES = {MODEL_TYPE: "GruAutoencoder", "repkit_gru_encoder": "GruEncoder"}
 """The same to the name of the class that transformers loads it by."""
+
+WEIGHTS_SUM = "weights_sha256"
+"""Key of the weights' checksum in a model folder's config.json, and in the results.json of the run around it."""
 
 
 def model_type(folder: Path) -> str | None:
@@ -41,7 +46,7 @@ def find_model(path: Path) -> tuple[Path, str]:
     path = Path(path)
     if not path.is_dir():
         raise UsageError(
-            f"encoder {path}: there is no such folder; expected a run of repkit pretrain-ae; "
+            f"encoder {path}: there is no such folder{_meant(path)}; expected a run of repkit pretrain-ae; "
             "check the path, or write hf:ORG/NAME for a model of the hub"
         )
     resolved = path.resolve()
@@ -56,7 +61,12 @@ def find_model(path: Path) -> tuple[Path, str]:
             f'check the path, or open it by repkit.load_run("{path}")'
         )
     if (path / "status.json").is_file():
-        state = json.loads((path / "status.json").read_text(encoding="utf-8"))
+        state = read_json(path / "status.json")
+        if state.get("state") == "done":
+            raise UsageError(
+                f"encoder {path}: its training is done, but {path / 'encoder'} is not there or damaged; the exported encoder was "
+                "expected; start the same repkit pretrain-ae command again, which exports it from the last checkpoint"
+            )
         raise UsageError(
             f"encoder {path}: its training is {state.get('state')} after {state.get('epoch')} of {state.get('epochs')} "
             "epochs; a finished run was expected; start the same repkit pretrain-ae command again to complete it"
@@ -65,6 +75,16 @@ def find_model(path: Path) -> tuple[Path, str]:
         f"encoder {path}: got a folder without encoder/config.json; expected a run of repkit pretrain-ae; "
         "check the path, or write hf:PATH for another transformers model"
     )
+
+
+def _meant(path: Path) -> str:
+    """Return what a bare word may have been meant for: the installed encoder of nearly that name, or their list."""
+    if len(path.parts) != 1:
+        return ""
+    names = sorted(component.name for component in components("repkit.encoders"))
+    if path.name in names:
+        return f"; {path.name} is an installed encoder and no run"
+    return did_you_mean(path.name, names) or f" and no such encoder (installed: {', '.join(names)})"
 
 
 def component_of(path: Path) -> str | None:
@@ -93,6 +113,40 @@ def weights_sha256(folder: Path) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def told_sha256(folder: Path) -> str | None:
+    """Return the checksum that a model folder's weights had when they were exported, or None where nothing tells it.
+
+    Its own config.json tells it; for folders exported by an earlier repkit the results.json of the run around ``encoder``.
+
+    Raises:
+        DataError: one of these is damaged.
+    """
+    config, results = folder / "config.json", folder.parent / "results.json"
+    told = read_json(config).get(WEIGHTS_SUM) if config.is_file() else None
+    if told is None and folder.name == "encoder" and results.is_file():
+        told = read_json(results).get(WEIGHTS_SUM)
+    return None if told is None else str(told)
+
+
+def refuse_damaged(folder: Path, where: str) -> None:
+    """See that a model folder's weights are those that were exported, where that is known.
+
+    Args:
+        folder: of a model.
+        where: for the message.
+
+    Raises:
+        UsageError: they are others.
+    """
+    told = told_sha256(folder)
+    if told is not None and any(folder.glob("*.safetensors")) and (found := weights_sha256(folder)) != told:
+        raise UsageError(
+            f"{where}: {folder} holds weights of SHA-256 {found[:12]}; {told[:12]} was expected, as they were exported; they are "
+            "damaged or were replaced: copy the folder again from the original, or start the same repkit pretrain-ae command "
+            "again, which exports them from the last checkpoint"
+        )
 
 
 def pick_device(name: str) -> torch.device:

@@ -30,10 +30,10 @@ from transformers.utils import ModelOutput
 
 from repkit.api import Config
 from repkit.errors import UsageError
-from repkit.stage_one.folders import find_model, pick_device, weights_sha256
+from repkit.stage_one.folders import WEIGHTS_SUM, find_model, pick_device, weights_sha256
 from repkit.stage_one.frontends import cut_before_s, frames_of
 from repkit.stage_one.gru_decoders import Decoders
-from repkit.stage_one.naming import own_seed, untrained_mark
+from repkit.stage_one.naming import own_seed, refuse_idle, untrained_mark
 from repkit.stage_one.readouts import Layers, pool, sequences, vector_size
 from repkit.stage_one.recurrent import RecurrentStack, reverse_valid
 from repkit.stage_one.waveforms import EncodesWaveforms, sound_waveforms
@@ -114,6 +114,7 @@ class GruAutoencoderConfig(PreTrainedConfig):
         self.init = init
         self.frontend = frontend
         self.provenance = provenance
+        kwargs.pop(WEIGHTS_SUM, None)  # of the file, not of the model: it must not be saved with other weights
         super().__init__(**kwargs)
 
     @property
@@ -322,8 +323,7 @@ class GruAutoencoderEncoder:
         settings = GruAutoencoderConfig.from_pretrained(folder)
         run_seed = own_seed(settings.provenance)
         self.seed = run_seed if config.seed is None else config.seed
-        if config.init is not None and not config.untrained:
-            raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
+        refuse_idle(config)
         if config.layers is not None and self.kind in ("representation", "states"):
             raise UsageError(
                 f"encoder {config.path}: layers = {config.layers!r} with the readout {self.kind}, which is of all layers; leave it "

@@ -20,9 +20,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from repkit.api import Config
 from repkit.errors import UsageError
 from repkit.runs.seeding import derive_seed
-from repkit.stage_one.folders import find_model, pick_device, weights_sha256
+from repkit.stage_one.folders import WEIGHTS_SUM, find_model, pick_device, weights_sha256
 from repkit.stage_one.frontends import cut_before_s, frames_of
-from repkit.stage_one.naming import own_seed, untrained_mark
+from repkit.stage_one.naming import own_seed, refuse_idle, untrained_mark
 from repkit.stage_one.readouts import (
     PARTS,
     Attention,
@@ -96,6 +96,7 @@ class GruEncoderConfig(PreTrainedConfig):
         self.frontend = frontend
         self.objectives = list(objectives)
         self.provenance = provenance
+        kwargs.pop(WEIGHTS_SUM, None)  # of the file, not of the model: it must not be saved with other weights
         super().__init__(**kwargs)
 
     @property
@@ -263,8 +264,7 @@ class GruEncoderEncoder:
         self._weights = weights_sha256(folder)
         refuse_other(folder, GruEncoderConfig.model_type, f"encoder {config.path}, read as gru_encoder")
         model = GruEncoder.from_pretrained(folder)
-        if config.init is not None and not config.untrained:
-            raise UsageError(f"encoder {config.path}: init = {config.init!r} of a trained encoder; write untrained:RUN")
+        refuse_idle(config)
         run_seed = own_seed(model.config.provenance)
         self.seed = run_seed if config.seed is None else config.seed
         if config.untrained:

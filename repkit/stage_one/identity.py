@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repkit.errors import UsageError
+from repkit.errors import RepkitWarning, UsageError
 from repkit.runs.directory import read_json
+from repkit.stage_one.folders import WEIGHTS_SUM, weights_sha256
 from repkit.stage_one.settings import OPERATIONAL, PretrainConfig
 
 
@@ -24,7 +27,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
         UsageError: names the keys that differ and both values.
     """
     path = out / "config.json"
-    if not path.exists():
+    if not path.exists() or not _was_trained(out):
         return
     before = read_json(path)
     # a setting that came with a later version has its default in an older run
@@ -44,14 +47,47 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
+def _was_trained(out: Path) -> bool:
+    """Tell whether a run came to its first update; one that was refused before it binds nobody to its settings."""
+    left = [out / name for name in ("status.json", "results.json", "metrics.jsonl", "encoder", "encoder-best")]
+    return any(path.exists() for path in left) or any((out / "checkpoints").glob("**/step-*"))
+
+
 def finished_results(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the results of a finished run, or None when there is still something to do.
+
+    A run that is done and has lost its results or its encoder since, or whose weights are no longer those that it exported, is
+    said to be so and counts as not done: the next start exports them from the last checkpoint.
 
     Raises:
         UsageError: the folder holds a run with other settings or data.
     """
     check_identity(out, identity)
     status = out / "status.json"
-    if status.exists() and read_json(status).get("state") == "done":
+    if not status.exists() or read_json(status).get("state") != "done":
+        return None
+    lost = _lost(out)
+    if lost is None:
         return read_json(out / "results.json")
+    _say_once(
+        f"{out}: its training is done, but {lost}; what it had exported was expected; it is exported again from the last "
+        "checkpoint, or trained again where there is none"
+    )
+    return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    warnings.warn(text, RepkitWarning, stacklevel=3)
+
+
+def _lost(out: Path) -> str | None:
+    """Return what a run that is done lacks of what it had exported, None where it has all."""
+    encoder = out / "encoder"
+    for path in (out / "results.json", encoder / "config.json", encoder / "model.safetensors"):
+        if not path.is_file():
+            return f"{path} is not there"
+    told = read_json(out / "results.json").get(WEIGHTS_SUM)
+    if told is not None and weights_sha256(encoder) != told:
+        return f"the weights in {encoder} are damaged or were replaced"
     return None

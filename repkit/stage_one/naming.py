@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from repkit.errors import UsageError
 from repkit.runs.directory import canonical_hash
 
 OPERATIONAL = ("batch_size", "device", "n_workers")
@@ -52,6 +53,30 @@ def name_with(encoder: Any, changed: Mapping[str, Any]) -> str:
     parts = encoder.name.split("-")
     untold = [setting_word(key, value) for key, value in changed.items() if key not in told and value not in parts]
     return "-".join([encoder.name, *untold])
+
+
+def refuse_idle(config: Any) -> None:
+    """Refuse settings of a stage-one encoder that would change nothing beside its others.
+
+    Args:
+        config: of the encoder, with ``path``, ``untrained``, ``init``, ``seed``, ``level`` and ``readout``.
+
+    Raises:
+        UsageError: ``init`` or ``seed`` of a trained encoder, or another readout beside level ``"frame"``.
+    """
+    for name in ("init", "seed"):
+        value = getattr(config, name)
+        if value is not None and not config.untrained:
+            raise UsageError(
+                f"encoder {config.path}: {name} = {value!r} of a trained encoder, whose weights are those of its run; write "
+                f"untrained:{config.path} for the control with random ones, or leave {name} out"
+            )
+    usual = type(config).model_fields["readout"].default
+    if config.level == "frame" and config.readout not in ("sequence", usual):
+        raise UsageError(
+            f"encoder {config.path}: readout = {config.readout!r} beside level = 'frame', which is the states over time; leave "
+            "one of them out"
+        )
 
 
 def own_seed(provenance: Mapping[str, Any] | None) -> int:

@@ -70,7 +70,10 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
     """
     given = {name: value for name, value in options.items() if value is not None}
     kind, colon, rest = spec.partition(":")
-    if Path(spec).exists() or len(kind) == 1 or not (colon or _is_component(spec)):  # one letter is a drive
+    named = not colon and _is_component(spec)
+    # a bare name is the installed encoder's, also beside a folder of that name (its own vectors may lie there)
+    if (Path(spec).exists() and not (named and not _is_model(spec))) or len(kind) == 1 or not (colon or named):
+        # one letter is a drive
         kind, colon, rest = ("run" if model_type(Path(spec)) in (None, *COMPONENTS) else "hf"), ":", spec
     fixed: dict[str, Any]
     if colon and kind in _BUILT_IN:
@@ -90,6 +93,10 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         )
     made: Encoder = make_encoder(name, {**given, **fixed}, f"encoder {spec}")
     return made
+
+
+def _is_model(spec: str) -> bool:
+    return component_of(Path(spec)) is not None
 
 
 def _is_component(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from repkit import api
 from repkit.errors import UsageError
@@ -171,7 +172,7 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any, frozenset[str]]:
         extractor = AutoFeatureExtractor.from_pretrained(path, revision=revision)
         with quiet_transformers():
             model, info = AutoModel.from_pretrained(path, revision=revision, output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(
             f"{where}: cannot be loaded ({str(error).splitlines()[0]}); expected an id on the Hugging Face hub or a "
             "folder with config.json, weights and preprocessor_config.json; check the name and the connection"

@@ -76,7 +76,7 @@ class PretrainConfig(Config):
     chunk_s: float = Field(7.5, gt=0)
     chunk_hop_s: float | None = Field(None, gt=0)
     corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
-    max_duration_s: float | None = Field(None, gt=0)
+    max_duration_s: float | None = Field(None, ge=0.1)
     dev_speakers: float = Field(0.05, ge=0, lt=1)
     hours: float | None = Field(None, gt=0)
     hours_seed: int = Field(0, ge=0)

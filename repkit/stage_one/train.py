@@ -7,7 +7,6 @@ The loss of a batch that several processes share is still one root over all its 
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -22,7 +21,7 @@ from repkit.api import Utterance
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import blame
 from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
-from repkit.runs.directory import append_jsonl, locked, read_json
+from repkit.runs.directory import append_jsonl, locked, make_folder, read_json
 from repkit.runs.environment import environment
 from repkit.runs.executors import keep_freed_memory
 from repkit.runs.seeding import derive_seed, generator
@@ -32,7 +31,9 @@ from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.hours import choose_speech
 from repkit.stage_one.identity import finished_results, run_identity
 from repkit.stage_one.learners import make_learner
-from repkit.stage_one.reporter import Progress, Reporter, epoch_line, mean_speed, peak_memory, vector_use_line
+from repkit.stage_one.metrics import cut_metrics, summary
+from repkit.stage_one.provenance import provenance
+from repkit.stage_one.reporter import Progress, Reporter, epoch_line, peak_memory, vector_use_line
 from repkit.stage_one.settings import PretrainConfig
 from repkit.stage_one.stopping import stop_requests
 from repkit.stage_one.update import build_optimizer, pick_precision
@@ -57,7 +58,8 @@ def pretrain(
     Args:
         stores: open frames stores, one per corpus.
         utterances: of all corpora; those without frames are passed over. Their speakers make the held-out part.
-        out: run folder. Started again with the same settings it resumes, or does nothing when it is done.
+        out: run folder. Started again with the same settings it resumes, or does nothing when it is done; an encoder that was
+            lost or damaged since is exported again.
         config: settings.
         progress: see `repkit.stage_one.reporter.Progress`.
         on_epoch: called with the number of each epoch that has ended; what it raises ends the training, which can be resumed.
@@ -66,7 +68,7 @@ def pretrain(
         what ``results.json`` holds.
 
     Raises:
-        UsageError: the folder holds a run with other settings, or an objective that does not fit encoder or frames.
+        UsageError: the folder cannot be made or holds a run with other settings, or an objective does not fit encoder or frames.
         DataError: no speech, less of it than `hours`, or the loss is not a number.
         KeyboardInterrupt: after saving a checkpoint, when stopped by Ctrl-C.
     """
@@ -77,7 +79,7 @@ def pretrain(
     identity = run_identity(config, {store.spec.corpus: store.spec.fingerprint for store in stores})
     if (done := finished_results(out, identity)) is not None:
         return done
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "--out")
     accelerator = Accelerator(cpu=config.on_cpu(), mixed_precision="no")
     try:
         with locked(out) if accelerator.is_main_process else nullcontext():
@@ -109,11 +111,6 @@ class _Run:
         self.precision = pick_precision(config.precision, self.device)
         self.stores = stores
         self.frame_shift_s = stores[0].spec.frame_shift_s or 0.0
-        if self.main:
-            for folder in ("checkpoints", "tensorboard"):
-                (out / folder).mkdir(parents=True, exist_ok=True)
-            write_json_atomic(out / "config.json", {**identity, "frontend": config.frontend_table()})
-            write_json_atomic(out / "environment.json", {**environment(), "precision": self.precision})
         frontend = build_frontend(**config.frontend_table())
         present = {id for store in stores for id in store.ids}
         heard = [u for u in utterances if u.id in present]
@@ -122,9 +119,8 @@ class _Run:
         self.dev_pieces = self._cut(self.split.dev, frontend)
         if not len(self.train_pieces):
             raise DataError(f"{out}: no speech to train on; at least one utterance was expected; see what was left out")
-        self.heard = heard
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        self.learner = make_learner(config, frontend, self._provenance())
+        self.learner = make_learner(config, frontend, provenance(config, stores, self.split, heard))
         self.bare = self.learner.module
         self.model = accelerator.prepare(self.bare.to(self.device))
         self.optimizer = build_optimizer(self.model.parameters(), config.learning_rate, self.device)
@@ -132,6 +128,12 @@ class _Run:
         self.sums: dict[str, float] = {}
         self.seconds = self.loading = self.hours = 0.0
         self.best: dict[str, float] = {}
+        self.last: dict[str, Any] = {}  # record of the last epoch
+        if self.main:  # not before all is known to fit: what is refused must not bind the folder to its settings
+            for folder in ("checkpoints", "tensorboard"):
+                (out / folder).mkdir(parents=True, exist_ok=True)
+            write_json_atomic(out / "config.json", {**identity, "frontend": config.frontend_table()})
+            write_json_atomic(out / "environment.json", {**environment(), "precision": self.precision})
 
     def _weights(self) -> list[float]:
         """Return how often each store's pieces are heard in an epoch."""
@@ -152,31 +154,6 @@ class _Run:
         window = c.window_hours * 3600 / frontend.frame_shift_s
         return Pieces(self.stores, wanted, longest, c.chunks, hop, c.ram_budget_gb * 1e9, window, weights)
 
-    def _provenance(self) -> dict[str, Any]:
-        corpora = []
-        unknown = {u.id for u in self.heard if u.speaker is None and u.id in self.split.train}
-        for store in self.stores:
-            nameless = sum(id in unknown for id in store.ids)
-            n = sum(id in self.split.train for id in store.ids)
-            frames = sum(int(t) for id, t in zip(store.ids, store.lengths) if id in self.split.train)
-            corpora.append(
-                {
-                    "name": store.spec.corpus,
-                    "fingerprint": store.spec.corpus_fingerprint,
-                    "frames_fingerprint": store.spec.fingerprint,
-                    "utterances": n,
-                    "hours": round(frames * self.frame_shift_s / 3600, 4),
-                    # the audit asks for it: they may be speakers of a later test part
-                    **({"utterances_of_unknown_speakers": nameless} if nameless else {}),
-                }
-            )
-        return {
-            "corpora": corpora,
-            "speakers": list(self.split.train_speakers),
-            "held_out_speakers": list(self.split.dev_speakers),
-            "settings": self.config.model_dump(mode="json"),
-        }
-
     # ------------------------------------------------------------------ checkpoints
 
     def _resume(self) -> None:
@@ -191,14 +168,12 @@ class _Run:
         for name, value in found.meta.items():
             setattr(self, name, value)
         if self.main:
-            # epochs that were logged after this checkpoint will be trained again
-            lines = (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text_atomic(self.out / "metrics.jsonl", "".join(lines[: self.epoch]))
+            cut_metrics(self.out / "metrics.jsonl", self.epoch)
 
     def _save(self) -> None:
         if self.main:
             tensors = {f"model.{k}": v for k, v in self.bare.state_dict().items()} | pack_optimizer(self.optimizer)
-            names = ("epoch", "position", "step", "sums", "seconds", "loading", "hours", "best")
+            names = ("epoch", "position", "step", "sums", "seconds", "loading", "hours", "best", "last")
             meta = {name: getattr(self, name) for name in names}
             save_checkpoint(self.out / "checkpoints", self.step, tensors, meta)
         self.saved_at = time.monotonic()
@@ -322,6 +297,7 @@ class _Run:
         }
         if self.main:
             append_jsonl(self.out / "metrics.jsonl", record)
+        self.last = record
         measure = self.measure
         numbers = {f"train/epoch_{measure}": record[f"train_{measure}"]}
         numbers |= {
@@ -347,9 +323,6 @@ class _Run:
         results: dict[str, Any] = {}
         if self.main:
             c = self.config
-            metrics = [
-                json.loads(line) for line in (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            ]
             best = load_newest_checkpoint(self.out / "checkpoints" / "best")
             results = {
                 **self.learner.facts(),
@@ -357,12 +330,10 @@ class _Run:
                 "updates": self.step,
                 "precision": self.precision,
                 "split": self.split.note,
-                **{name: metrics[-1].get(name) for name in self.learner.reported},
                 "best": self.best or None,
                 "exported": c.export,
                 "parameters": sum(p.numel() for p in self.bare.parameters()),
-                "training_seconds": round(sum(m["seconds"] for m in metrics), 1),
-                "hours_per_second": mean_speed(metrics),
+                **summary(self.out / "metrics.jsonl", self.epoch, self.last, self.learner.reported),
                 **peak_memory(self.device),
                 "provenance": self.learner.exported.config.provenance,
             }

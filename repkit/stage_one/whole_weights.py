@@ -7,8 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from repkit.errors import UsageError
-from repkit.stage_one.folders import CLASSES, model_type, quiet_transformers
+from repkit.stage_one.folders import CLASSES, model_type, quiet_transformers, refuse_damaged
 
 
 def refuse_other(folder: str | os.PathLike[str], expected: str, where: str) -> None:
@@ -89,11 +91,13 @@ class LoadsWhole:
             **kwargs: as transformers takes them.
 
         Raises:
-            UsageError: the folder holds another kind of model (the message names the right call), no weights, or weights that
-                are missing, unexpected or of another shape.
+            UsageError: the folder holds another kind of model (the message names the right call), no weights, weights cut short
+                or other than were exported, or weights that are missing, unexpected or of another shape.
         """
         where = f"{cls.__name__}.from_pretrained({str(pretrained_model_name_or_path)!r})"
         refuse_other(pretrained_model_name_or_path, cls.config_class.model_type, where)  # type: ignore[attr-defined]
+        if (folder := Path(pretrained_model_name_or_path)).is_dir():
+            refuse_damaged(folder, where)
         with_info = kwargs.pop("output_loading_info", False)
         # shapes that differ are then listed by name and refused below; transformers' own error only points to its log
         kwargs["ignore_mismatched_sizes"] = True
@@ -102,7 +106,7 @@ class LoadsWhole:
                 model, info = super().from_pretrained(  # type: ignore[misc]
                     pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
                 )
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise UsageError(
                 f"{where}: cannot be loaded ({str(error).splitlines()[0]}); expected a folder with config.json and "
                 "model.safetensors; check the path, or copy the folder again"

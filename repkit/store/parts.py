@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from repkit.errors import BadAudioError, RepkitWarning, StoreError
 from repkit.runs.executors import Event, Executor
-from repkit.store.shard import ShardWriter, fsize, read_index, read_values, sha256_of, shard_name
+from repkit.store.files import fsize, sha256_of, shard_name
+from repkit.store.shard import ShardWriter, read_index, read_values
 from repkit.store.spec import StoreSpec
 from repkit.store.values import check_id, convert, twice
 from repkit.store.writer import StoreWriter

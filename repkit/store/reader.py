@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from repkit.errors import StoreError
+from repkit.store.files import fsize, sha256_of
 from repkit.store.manifest import read_manifest
-from repkit.store.shard import ShardIndex, damaged, fsize, open_hdf5, read_index, read_rows, sha256_of
+from repkit.store.shard import ShardIndex, damaged, open_hdf5, read_index, read_rows
 from repkit.store.spec import StoreSpec
 
 _OPEN_FILES = 64

@@ -10,11 +10,7 @@ bytes, whoever wrote it.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,26 +22,18 @@ import numpy.typing as npt
 
 from repkit.errors import StoreError
 from repkit.runs.atomic import disk_full_message, is_disk_full, publish, temporary_name
+from repkit.store.files import fsize, machine, sha256_of, shard_name
 from repkit.store.guarded import GuardedFile
 from repkit.store.spec import SCHEMA, SCHEMA_VERSION, StoreSpec
+from repkit.store.structure import check_chunks, check_dataset, check_root, refuse_absent
 
+DATASETS = ("frames", "offsets", "starts", "vectors", "ids", "spec", "left_out")
 FRAME_CHUNK = 256
 VECTOR_CHUNK = 16
 _FLUSH_BYTES = 8 << 20
 
 Values = npt.NDArray[Any]
 LeftOut = tuple[str, str]
-
-
-def shard_name(index: int) -> str:
-    """Return the file name of a shard."""
-    return f"shard-{index:05d}.h5"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 class ShardWriter:
@@ -72,7 +60,7 @@ class ShardWriter:
         self._pending: list[Values] = []
         self._pending_bytes = 0
         # the name of this machine too: processes of several may write to one folder, and process ids repeat
-        self._temporary = temporary_name(self.path.with_name(f"{self.path.stem}.tmp.{_machine()}{self.path.suffix}"))
+        self._temporary = temporary_name(self.path.with_name(f"{self.path.stem}.tmp.{machine()}{self.path.suffix}"))
         try:
             self._guard = GuardedFile(self._temporary)
         except OSError as error:
@@ -273,16 +261,26 @@ def read_index(path: Path) -> ShardIndex:
     Raises:
         StoreError: missing, damaged, incomplete or of an unknown schema version.
     """
+    n_bytes = fsize(path)
     with open_hdf5(path) as file:
         try:
+            check_root(file, DATASETS)
             check_schema(path, file.attrs.get("schema"), file.attrs.get("schema_version"))
             if not file.attrs.get("complete", False):
                 raise damaged(path, "not marked complete")
-            spec = StoreSpec.from_json(json.loads(bytes(file["spec"][()])))
-            raw = file["ids"][()]
+
+            def read(name: str, dtype: npt.DTypeLike | None = None) -> Any:
+                # None of ids alone: its width is that of the longest
+                check_dataset(file[name], dtype or f"S{file[name].dtype.itemsize}", 1, n_bytes)
+                check_chunks(file[name], n_bytes)
+                return file[name][()]
+
+            spec = StoreSpec.from_json(json.loads(bytes(read("spec", np.uint8))))
+            raw = read("ids")
             ids = tuple(id.decode() for id in raw.tolist())
             values = file[spec.kind]
-            offsets = file["offsets"][()] if spec.kind == "frames" else np.arange(len(ids) + 1, dtype=np.int64)
+            check_dataset(values, spec.dtype, 2, n_bytes)
+            offsets = read("offsets", np.int64) if spec.kind == "frames" else np.arange(len(ids) + 1, dtype=np.int64)
             index = ShardIndex(
                 path=path,
                 spec=spec,
@@ -292,21 +290,25 @@ def read_index(path: Path) -> ShardIndex:
                 n_seen=int(file.attrs["n_seen"]),
                 ids=ids,
                 offsets=offsets,
-                left_out=tuple((str(id), str(reason)) for id, reason in json.loads(bytes(file["left_out"][()]))),
-                starts=file["starts"][()] if "starts" in file else None,
+                left_out=tuple((str(id), str(reason)) for id, reason in json.loads(bytes(read("left_out", np.uint8)))),
+                starts=read("starts", np.float64) if "starts" in file else None,
             )
             if str(file.attrs["fingerprint"]) != spec.fingerprint:
                 raise damaged(path, "its fingerprint does not match its spec")
             if (
                 values.shape != (int(offsets[-1]), spec.dim)
+                or values.chunks[1] != spec.dim
                 or len(offsets) != len(ids) + 1
+                or offsets[0] != 0
+                or (np.diff(offsets) < 0).any()
                 or (index.starts is not None and index.starts.shape != (len(ids),))
-                or str(values.dtype) != spec.dtype
             ):
                 raise damaged(path, f"{spec.kind} of shape {values.shape} {values.dtype} for {len(ids)} ids")
             if index.n_seen != len(ids) + len(index.left_out):
                 raise damaged(path, f"{index.n_seen} items seen, {len(ids)} kept, {len(index.left_out)} left out")
-        except (OSError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # of a damaged file h5py and json raise whatever they meet
             raise damaged(path, error) from error
     return index
 
@@ -330,16 +332,18 @@ def read_rows(file: Any, index: ShardIndex, rows: Sequence[tuple[int, int]], out
     """Read row ranges [start, stop) into `out` one after the other, checked by fletcher32.
 
     Raises:
-        StoreError: a chunk does not match its checksum.
+        StoreError: a chunk does not match its checksum, or is not found.
     """
-    dataset = file[index.spec.kind]
     at = 0
     try:
+        dataset = file[index.spec.kind]
         for start, stop in rows:
             if stop > start:
                 dataset.read_direct(out, np.s_[start:stop], np.s_[at : at + stop - start])
+                if not out[at : at + stop - start].any(axis=1).all():
+                    refuse_absent(dataset, start, stop)
                 at += stop - start
-    except OSError as error:
+    except Exception as error:  # of a damaged file h5py raises whatever it meets
         raise damaged(index.path, error) from error
 
 
@@ -348,29 +352,23 @@ def _json_bytes(value: Any) -> npt.NDArray[np.uint8]:
 
 
 def read_values(index: ShardIndex) -> Values:
-    """Return all values of a shard, as on disk; every chunk is compared with its checksum.
+    """Return all values of a shard, as on disk; every chunk must be there and is compared with its checksum.
 
     Raises:
-        StoreError: a chunk does not match its checksum.
+        StoreError: a chunk does not match its checksum or is not there, or a value is not finite.
     """
     values = np.empty((int(index.offsets[-1]), index.spec.dim), index.spec.dtype)
     with open_hdf5(index.path) as file:
+        try:
+            check_chunks(file[index.spec.kind], fsize(index.path))
+        except Exception as error:  # see read_index
+            raise damaged(index.path, error) from error
         read_rows(file, index, [(0, len(values))], values)
+    if not np.isfinite(values).all():  # none is ever written; see Store.read
+        raise damaged(index.path, "a value is not finite")
     return values
 
 
 def manifest_entry(path: Path, digest: str, n: int, rows: int) -> dict[str, Any]:
     """Return what the manifest says of a published shard."""
     return {"file": path.name, "sha256": digest, "bytes": fsize(path), "n": n, "rows": rows}
-
-
-def _machine() -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:40] or "here"
-
-
-def fsize(path: Path) -> int:
-    """Return the size of a file in bytes, or -1 when it is not there."""
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return -1

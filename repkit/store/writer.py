@@ -16,6 +16,7 @@ import numpy.typing as npt
 from repkit import __version__
 from repkit.errors import DataError, StoreError
 from repkit.runs.atomic import TEMPORARY, disk_full_message, is_disk_full
+from repkit.store.files import lock_folder, sha256_of, shard_name
 from repkit.store.manifest import MANIFEST, read_manifest, write_manifest
 from repkit.store.shard import (
     LeftOut,
@@ -25,8 +26,6 @@ from repkit.store.shard import (
     manifest_entry,
     read_index,
     read_values,
-    sha256_of,
-    shard_name,
 )
 from repkit.store.spec import StoreSpec
 from repkit.store.values import check_id, convert, twice
@@ -77,7 +76,7 @@ class StoreWriter:
         self._position = 0  # of the next item in the stream
         with self._disk():
             self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_folder(self.path)
+        self._lock: int | None = lock_folder(self.path)
         try:
             self._open()
         except BaseException:
@@ -380,23 +379,6 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _lock_folder(path: Path) -> int | None:
-    """Take the folder for this process; the lock goes with the process, also when it is killed."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise StoreError(
-            f"{path}: another process is writing this store; one writer was expected; wait for it or stop it"
-        ) from error
-    except (ImportError, OSError):
-        pass  # a file system without locks; writers there are the user's care
-    return handle
 
 
 __all__ = ["SHARD_SIZE", "StoreWriter"]

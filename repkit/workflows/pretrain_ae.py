@@ -12,6 +12,7 @@ import torch
 from repkit.api import Corpus
 from repkit.errors import UsageError
 from repkit.features.extract import cached_frames, frames_spec, look_through
+from repkit.runs.directory import locked, make_folder
 from repkit.runs.executors import Executor
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.identity import finished_results, run_identity
@@ -55,8 +56,8 @@ def pretrain_ae(
         what ``out/results.json`` holds: errors, use of the vector, checksum of the weights, what was heard.
 
     Raises:
-        UsageError: no corpus, one twice, objectives that do not fit the encoder or the frames, or a folder with a run of
-            other settings.
+        UsageError: no corpus, one twice, objectives that do not fit the encoder or the frames, or a folder that cannot be
+            written to, has another process at work or holds a run of other settings.
         DataError: bad audio, that of all corpora at once, fewer hours of speech than asked for, or a loss that is not a number.
     """
     from accelerate import PartialState
@@ -66,16 +67,15 @@ def pretrain_ae(
     if not names or len(set(names)) != len(names):
         raise UsageError(f"pretrain-ae: corpora {names}; expected one or more, each once; name them with --corpus")
     out = Path(out)
-    frontend = build_frontend(**config.frontend_table())
-    if config.objectives:  # do they fit the encoder and the frames?
-        with torch.random.fork_rng(devices=[]):
-            make_learner(config, frontend, {})
-    cut = {"max_duration_s": config.max_duration_s, "dtype": config.frames_dtype}
-    specs = {corpus.name: frames_spec(corpus, frontend, **cut) for corpus in corpora}
-    # before any audio is read: is this run done, or another one?
-    identity = run_identity(config, {name: spec.fingerprint for name, spec in specs.items()})
-    if (done := finished_results(out, identity)) is not None:
+    if (done := already_done(corpora, out, config)) is not None:
         return done
+    frontend = build_frontend(**config.frontend_table())
+    cut = _cut(config)
+    # in vain would be hours of work for a folder that cannot be written to, or where another process is at work
+    make_folder(out, "--out")
+    if PartialState(cpu=config.on_cpu(), timeout=timedelta(days=7)).is_main_process:
+        with locked(out):
+            pass
     # one process makes the frames, however long it takes; the others then find them
     with PartialState(cpu=config.on_cpu(), timeout=timedelta(days=7)).main_process_first():
         making = {"workers": workers, "executor": executor, "notice": notice}
@@ -85,3 +85,24 @@ def pretrain_ae(
         )
     utterances = [u for corpus in corpora for u in corpus.utterances()]
     return pretrain(stores, utterances, out, config, progress, on_epoch)
+
+
+def already_done(corpora: Sequence[Corpus], out: Path, config: PretrainConfig) -> dict[str, Any] | None:
+    """Return the results of a finished run in a folder, and refuse what the training would refuse, before any audio is read.
+
+    Returns:
+        what ``out/results.json`` holds, None where there is something to train.
+
+    Raises:
+        UsageError: objectives that do not fit the encoder or the frames, or a folder with a run of other settings.
+    """
+    frontend = build_frontend(**config.frontend_table())
+    if config.objectives:
+        with torch.random.fork_rng(devices=[]):
+            make_learner(config, frontend, {})
+    frames = {corpus.name: frames_spec(corpus, frontend, **_cut(config)).fingerprint for corpus in corpora}
+    return finished_results(out, run_identity(config, frames))
+
+
+def _cut(config: PretrainConfig) -> dict[str, Any]:
+    return {"max_duration_s": config.max_duration_s, "dtype": config.frames_dtype}

@@ -1,6 +1,7 @@
 """Run directories and seeds."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from repkit.runs.directory import (
     RunDirectory,
     is_finished,
     locked,
+    make_folder,
     publish_job_folder,
     read_json,
     start_job_folder,
@@ -200,3 +202,25 @@ def test_a_finished_run_that_has_lost_predictions_is_continued_with_the_job_that
     assert not is_finished(run.path)  # one of the two jobs that it was done with is gone as a whole
     (run.path / "status.json").write_text("[]")
     assert not is_finished(run.path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files")
+def test_files_of_a_job_get_the_rights_of_any_new_file(tmp_path):
+    final = tmp_path / "jobs" / "BL" / "seed_0" / "fold"
+    before = os.umask(0o027)
+    try:
+        folder = start_job_folder(final)
+        (folder / "selected.safetensors").touch(mode=0o600)
+        publish_job_folder(folder, final)
+    finally:
+        os.umask(before)
+    assert (final / "selected.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, place):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match=rf"--out .*{place}: .*a writable folder was expected; choose another --out"):
+        make_folder(tmp_path / place, "--out")
+    make_folder(tmp_path / "new" / "one", "--out")
+    make_folder(tmp_path / "new" / "one", "--out")

@@ -1,6 +1,7 @@
 """Encoders besides the trained autoencoder, and opening them by one word."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,39 @@ def test_untrained_begins_as_it_is_told(run):
     assert open_encoder(f"untrained:{run}").model.encoder.layers[0].bias_ih_l0[0] == 1.0
     with pytest.raises(UsageError, match="of a trained encoder"):
         open_encoder(str(run), init="torch")
+    with pytest.raises(UsageError, match="seed = 7 of a trained encoder"):
+        open_encoder(str(run), seed=7)
+    with pytest.raises(UsageError, match="readout = 'mean' beside level = 'frame'"):
+        open_encoder(str(run), readout="mean", level="frame")
+
+
+def test_a_folder_does_not_hide_the_encoder_of_its_name(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("functionals").mkdir()  # as `repkit embed --out .` leaves it
+    assert open_encoder("functionals").name == "functionals"
+    with pytest.raises(UsageError, match="folder without encoder/config.json"):
+        open_encoder("./functionals")
+    # a model of that name is meant
+    Path("statistics").symlink_to(run, target_is_directory=True)
+    assert (
+        open_encoder("statistics").provenance()["weights_sha256"]
+        == open_encoder(str(run)).provenance()["weights_sha256"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("functional", "did you mean 'functionals'"),
+        ("zzz", "no such encoder \\(installed: .*functionals.*statistics"),
+        ("untrained:functionals", "functionals is an installed encoder and no run"),
+        ("runs/zzz", "there is no such folder; expected a run"),
+    ],
+)
+def test_a_misspelt_encoder_is_told_what_there_is(spec, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        open_encoder(spec)
 
 
 def test_untrained_has_other_weights_by_seed_and_has_heard_nobody(run):

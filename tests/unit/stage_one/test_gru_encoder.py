@@ -194,6 +194,10 @@ def test_untrained_keeps_architecture_and_constants_and_draws_weights(run):
     assert encoders["c"].provenance()["architecture"]["init"] == "paper"
     with pytest.raises(UsageError, match="of a trained encoder"):
         open_encoder(str(run), init="paper")
+    with pytest.raises(UsageError, match="seed = 3 of a trained encoder"):
+        open_encoder(str(run), seed=3)
+    with pytest.raises(UsageError, match="readout = 'mean' beside level = 'frame'"):
+        open_encoder(str(run), readout="mean", level="frame")
 
 
 def test_untrained_has_the_seed_of_its_run_and_is_where_that_began(tmp_path):

@@ -18,7 +18,6 @@ from repkit.stage_one.objectives.parts import Constants, masked_mean
 from repkit.stage_one.objectives.prosody_contours import ProsodyContours
 from repkit.stage_one.objectives.reconstruction import Reconstruction
 
-PROSODY = ("log_f0", "voicing", "energy", "tilt", "voiced")
 JUNK = 99.0
 
 

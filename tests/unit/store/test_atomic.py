@@ -65,3 +65,20 @@ def test_full_disk_names_path_and_free_space(tmp_path, monkeypatch):
 )
 def test_what_counts_as_a_full_disk(error, full):
     assert is_disk_full(error) is full
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files")
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_made_for_its_owner_alone_gets_the_rights_of_any_new_file(tmp_path, mask, rights):
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "a.bin") as temporary:
+            temporary.touch(mode=0o600)  # as safetensors makes its files
+        with atomic_write(tmp_path / "wide.bin") as temporary:
+            temporary.touch()
+            temporary.chmod(0o664)  # as a folder's access list may give
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == rights
+    assert (tmp_path / "wide.bin").stat().st_mode & 0o777 == 0o664  # nothing is taken away
