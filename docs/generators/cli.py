@@ -100,7 +100,9 @@ def _parameter(key: str, hint: Any, default: object) -> Parameter:
     value = info.metavar or ("|".join(choices) if choices else plain.get(inner, "")) if is_option else ""
     required = default is inspect.Parameter.empty
     empty = default is None or default is False or default == [] or required
-    return Parameter(name, value, "" if empty else str(default), info.help or "", required, repeatable, is_option)
+    # what --help shows in place of a default that is None or empty
+    said = info.show_default if isinstance(info.show_default, str) else "" if empty else str(default)
+    return Parameter(name, value, said, info.help or "", required, repeatable, is_option)
 
 
 def cli_page() -> str:

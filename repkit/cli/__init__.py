@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from repkit.errors import RepkitError, RepkitWarning
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "pretrain-ae": ("repkit.cli.pretrain_ae", "Stage one: train an autoencoder on unlabelled speech."),
+    "pretrain-ae": ("repkit.cli.pretrain_ae", "Stage one: train an encoder on unlabelled speech."),
     "embed": ("repkit.cli.embed", "Encode corpora into HDF5 embedding stores."),
     "train-ser": ("repkit.cli.train_ser", "Stage two: train and score emotion models by a recipe."),
     "predict": ("repkit.cli.predict", "Predict new audio files with the models of a run."),

@@ -21,7 +21,7 @@ from repkit.cli.options import (
     Scheduler,
     Workers,
 )
-from repkit.cli.shared import console, counting, hours_text, interruptible, parse_corpora, print_table
+from repkit.cli.shared import check_folder, console, counting, hours_text, interruptible, parse_corpora, print_table
 from repkit.cli.train_ser import embedding_conditions
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
@@ -102,6 +102,8 @@ def compare(
 
         _show(rebuild(out), out)
         return
+    check_folder(out, "--out")
+    check_folder(runs, "--runs")
     from repkit.workflows.compare.run import Request
     from repkit.workflows.compare.run import compare as work
     from repkit.workflows.compare.stores import read_entries
@@ -132,6 +134,7 @@ def compare(
         on_bad_audio=on_bad_audio,
     )
     if dry_run:
+        request.where.tried()
         _show_plan(request)
         return
     with interruptible("finished runs and jobs are kept"), ExitStack() as shown:

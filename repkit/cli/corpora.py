@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from repkit.cli.options import CORPUS_HELP, CorpusSet
-from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.options import CORPUS_HELP, ONE_CORPUS_HELP, CorpusSet
+from repkit.cli.shared import check_folder, console, counting, interruptible, parse_corpora, print_table
 from repkit.errors import DataError
 
 MOST_CLIPPED = 10
@@ -27,12 +27,12 @@ def list_() -> None:
 
 @app.command()
 def show(
-    corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
+    corpus: Annotated[str, typer.Argument(help=ONE_CORPUS_HELP)],
     corpus_set: CorpusSet = [],  # noqa: B006
     n: Annotated[int, typer.Option(min=1, help="Utterances to show.")] = 10,
 ) -> None:
     """Show the first utterances of a corpus with their labels; decodes no audio."""
-    opened = next(iter(parse_corpora([corpus], settings=corpus_set).values()))
+    opened = next(iter(parse_corpora([corpus], settings=corpus_set, option="").values()))
     utterances = opened.utterances()
     rows = [
         (
@@ -72,7 +72,7 @@ def check(
     from repkit.runs.executors import default_workers
 
     n_bad = 0
-    for name, opened in parse_corpora(corpus, settings=corpus_set).items():
+    for name, opened in parse_corpora(corpus, settings=corpus_set, option="").items():
         screen = console()
         with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
             task = progress.add_task(f"decoding {name}", total=None)
@@ -135,7 +135,7 @@ def _clipped(shares: dict[str, float]) -> list[str]:
 
 @app.command()
 def export(
-    corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
+    corpus: Annotated[str, typer.Argument(help=ONE_CORPUS_HELP)],
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     corpus_set: CorpusSet = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of hub corpora.")] = None,
@@ -146,7 +146,8 @@ def export(
     """Write a corpus as FLAC files (16 kHz, mono) with a metadata.csv, to be read as NAME=FOLDER."""
     from repkit.audio.export import export_corpus
 
-    opened = next(iter(parse_corpora([corpus], split, corpus_set).values()))
+    check_folder(folder, "")
+    opened = next(iter(parse_corpora([corpus], split, corpus_set, option="").values()))
     with interruptible("nothing of this export is kept"), counting("writing") as tell:
         done = export_corpus(
             opened, folder, on_bad_audio=on_bad_audio, progress=lambda n, hours: tell(opened.name, n, hours)

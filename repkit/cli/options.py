@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-CORPUS_HELP = (
+ONE_CORPUS_HELP = (
     "Corpus as NAME=PATH (a folder with metadata.csv, an official download, LibriSpeech or TED-LIUM as downloaded, parquet), "
-    "NAME=hub:ORG/ID, NAME=plugin:COMPONENT, or a name alone (librispeech, tedlium, synthetic_a ...). Repeatable."
+    "NAME=hub:ORG/ID, NAME=plugin:COMPONENT, or a name alone (librispeech, tedlium, synthetic_a ...)."
 )
+CORPUS_HELP = f"{ONE_CORPUS_HELP} Repeatable."
 CORPUS_SET_HELP = (
     "Setting of a corpus (TOML value): NAME.columns.ROLE=COLUMN, NAME.pattern=REGEX, NAME.emotions.LABEL=EMOTION, "
     "NAME.rating_range=[1, 7], NAME.variant=..., NAME.revision=... Repeatable."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from repkit.cli.options import Corpora, CorpusSet, OnBadAudio, Scheduler
-from repkit.cli.shared import console, interruptible, parse_corpora
+from repkit.cli.shared import check_folder, console, interruptible, parse_corpora
 from repkit.config import PretrainRecipe, load_recipe
+
+if TYPE_CHECKING:
+    pass
 
 app = typer.Typer(add_completion=False)
 
@@ -46,25 +49,31 @@ def pretrain_ae(
 
     Started again with the same options it goes on where it was stopped, and does nothing when it is done.
     """
+    check_folder(out, "--out")
     from repkit.stage_one.settings import settings_of
 
     config = settings_of(load_recipe(PretrainRecipe, recipe, set_))
     corpora = list(parse_corpora(corpus, split, corpus_set).values())
     screen = console()
+    from repkit.runs.executors import default_workers, open_executor
+
+    place = None
+    if executor == "dask" or scheduler is not None:
+        place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
+    from repkit.workflows.pretrain_ae import already_done
+    from repkit.workflows.pretrain_ae import pretrain_ae as work
+
     if dry_run:
+        done = already_done(corpora, out, config)
         for opened in corpora:
             utterances = opened.utterances()
             speakers = {u.speaker for u in utterances if u.speaker}
             screen.print(f"corpus     {opened.name}: {len(utterances)} utterances, {len(speakers)} speakers")
         for key, value in config.model_dump(mode="json").items():
             screen.print(f"{key:24} {value}")
+        if done is not None:
+            screen.print(f"finished   {out} holds all this already; nothing would be trained")
         return
-    from repkit.runs.executors import default_workers, open_executor
-    from repkit.workflows.pretrain_ae import pretrain_ae as work
-
-    place = None
-    if executor == "dask" or scheduler is not None:
-        place = open_executor(executor, workers or default_workers(1 << 20), scheduler)
     with interruptible("the last checkpoint is kept"):
         results = work(
             corpora, out, config, on_bad_audio=on_bad_audio, workers=workers, executor=place, notice=screen.print

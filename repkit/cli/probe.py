@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from repkit.cli.options import Again, Corpora, CorpusSet, OnBadAudio, Runs, Workers
-from repkit.cli.shared import parse_corpora
+from repkit.cli.shared import check_folder, parse_corpora
 from repkit.cli.train_ser import embedding_conditions, execute
-from repkit.config import SerRecipe, find_recipe, load_recipe
+from repkit.config import SerRecipe, find_recipe, load_recipe, refuse_unread
 
 app = typer.Typer(add_completion=False)
 
@@ -50,12 +50,14 @@ def probe(
     """What a classical head reads from embeddings: a score in seconds, its settings chosen by inner folds of the training speakers."""
     from repkit.workflows.probe import with_heads
 
+    check_folder(runs, "--runs")
     given = [*([f"protocol.name={protocol}"] if protocol else []), *([f"vector.by={by}"] if by else [])]
     recipe = load_recipe(SerRecipe, "probe", [*given, *set_])
     if "dev" not in recipe.protocol.settings and recipe.training.select_by != "dev.uar":
         table = recipe.protocol.model_copy(update={"dev": "none"})  # inner folds choose; a dev part would go unused
         recipe = recipe.model_copy(update={"protocol": table})
     resolved = with_heads(recipe, embedding_conditions(embeddings, ""), head or ["linear_svm"])
+    refuse_unread(resolved, set_)
     corpora = parse_corpora(corpus, settings=corpus_set)
     execute(
         resolved, corpora, find_recipe("probe").read_text(encoding="utf-8"), runs, workers, on_bad_audio, again=again

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from repkit.cli.shared import print_table
-from repkit.config import SerRecipe, find_recipe, list_recipes, load_recipe
+from repkit.config import SerRecipe, find_recipe, list_recipes, load_recipe, refuse_unread
 from repkit.config.load import read_tables
 from repkit.errors import RepkitError, UsageError
 from repkit.workflows.recipes import kind_of
@@ -67,6 +67,7 @@ def check(
         from repkit.workflows.train_ser.conditions import check_components
 
         check_components(resolved)
+        refuse_unread(resolved, set_)
     elif isinstance(resolved, ScaleRecipe):
         from repkit.workflows.scale.cells import configs_of
 

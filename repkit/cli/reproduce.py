@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from repkit.cli.options import AT_ONCE, AtOnce, Corpora, CorpusSet, Device, Executor, Runs, Scheduler, Workers
-from repkit.cli.shared import console, counting, hours_text, interruptible, parse_corpora, print_table
+from repkit.cli.shared import check_folder, console, counting, hours_text, interruptible, parse_corpora, print_table
 from repkit.errors import PluginError, UsageError, did_you_mean
 
 app = typer.Typer(add_completion=False)
@@ -93,6 +93,8 @@ def reproduce(
         _show(described, found, folder)
         _leave(found)
         return
+    for option, path in (("--out", folder), ("--runs", runs), ("--embeddings", embeddings)):
+        check_folder(path, option)
     screen = console()
     settings = [*_paper_settings(described, corpus, corpus_set), *corpus_set]
     corpora = parse_corpora(corpus, settings=settings) if corpus else {}  # then everything is listed as missing
@@ -123,6 +125,7 @@ def reproduce(
         on_bad_audio=on_bad_audio,
     )
     if dry_run:
+        request.where.tried()
         _show_plan(request)
         return
     from repkit.workflows.reproduce.cells import nothing_to_run, plan_cells

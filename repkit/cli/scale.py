@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from repkit.cli.options import Corpora, CorpusSet, OnBadAudio, PageOnly, ProbeSet, Scheduler
-from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table
+from repkit.cli.shared import check_folder, console, counting, interruptible, parse_corpora, print_table
 from repkit.config import load_recipe
 from repkit.errors import UsageError
 
@@ -62,6 +62,7 @@ def scale(
 
         _show(rebuild(out), out)
         return
+    check_folder(out, "--out")
     from repkit.workflows.scale.recipe import ScaleRecipe
 
     plan = load_recipe(ScaleRecipe, recipe, set_)
@@ -77,10 +78,10 @@ def scale(
                 "give the corpus too"
             )
     settings = [[text for text in corpus_set if text.split(".")[0] in some] for some in names]
-    heard = parse_corpora(pretrain_corpus, split, settings[0])
+    heard = parse_corpora(pretrain_corpus, split, settings[0], option="--pretrain-corpus")
     labelled = parse_corpora(corpus, None, settings[1])
     place = None
-    if not dry_run and (executor == "dask" or scheduler is not None):
+    if executor == "dask" or scheduler is not None:  # in a dry run too, which is to tell what would be refused
         from repkit.runs.executors import default_workers, open_executor
 
         place = open_executor(executor, workers or default_workers(1 << 20), scheduler)

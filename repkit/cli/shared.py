@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,22 +45,55 @@ def check_out(path: Path) -> None:
         raise UsageError(f"--out {path}: {why}; a file that can be written was expected; choose another place")
 
 
-def parse_corpora(texts: Sequence[str], split: str | None = None, settings: Sequence[str] = ()) -> dict[str, Corpus]:
+def check_folder(path: Path, option: str) -> None:
+    """Refuse a folder that cannot be there, before any work is done for it; nothing is made.
+
+    Args:
+        path: folder to write to.
+        option: by which it was given, for messages; empty for an argument.
+
+    Raises:
+        UsageError: it is, or would lie below, something else than a folder, or one that cannot be written to.
+    """
+    whole = path.absolute()
+    there = next(one for one in (whole, *whole.parents) if one.exists())
+    why = ""
+    if not there.is_dir():
+        why = "a file of that name is there" if there == whole else f"{there} is a file"
+    elif there != whole and not os.access(there, os.W_OK):
+        why = f"{there} cannot be written to"
+    if why:
+        raise UsageError(f"{f'{option} {path}'.strip()}: {why}; a folder was expected; choose another place")
+
+
+def parse_corpora(
+    texts: Sequence[str],
+    split: str | None = None,
+    settings: Sequence[str] = (),
+    *,
+    option: str = "--corpus",
+    more: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Corpus]:
     """Return the corpora named by ``--corpus`` options.
 
     Args:
         texts: ``NAME[=PLACE]`` each.
         split: part of hub datasets and OpenSLR corpora.
         settings: ``NAME.KEY=VALUE`` each, the values of ``--corpus-set``.
+        option: by which `texts` were given, for messages; empty for arguments.
+        more: further texts, by the option that gave them.
 
     Raises:
         UsageError: no corpus, one twice, or a setting of a corpus that is not given.
     """
     from repkit.audio.open import open_corpus
 
-    if not texts:
-        raise UsageError("--corpus: none given; expected at least one NAME=PATH, for example --corpus emodb=data/emodb")
-    places = [text.partition("=") for text in texts]
+    given = [(option, text) for text in texts] + [(o, text) for o, some in (more or {}).items() for text in some]
+    if not given:
+        raise UsageError(
+            f"{option}: none given; expected at least one NAME=PATH, for example {option} emodb=data/emodb"
+        )
+    places = [text.partition("=") for _, text in given]
     options: dict[str, Any] = {}
     for text in settings:
         path, value = parse_assignment(text, "--corpus-set")
@@ -72,10 +105,15 @@ def parse_corpora(texts: Sequence[str], split: str | None = None, settings: Sequ
             )
         assign(options, path, value, "--corpus-set")
     corpora: dict[str, Corpus] = {}
-    for name, equals, location in places:
+    by: dict[str, str] = {}
+    for (how, text), (name, equals, location) in zip(given, places, strict=True):
         if name in corpora:
-            raise UsageError(f"--corpus {name}{equals}{location}: {name!r} was already given; each corpus once")
-        corpora[name] = open_corpus(name, location if equals else None, split=split, options=options.get(name, {}))
+            first = f" by {by[name]}" if by[name] != how else ""
+            raise UsageError(f"{f'{how} {text}'.strip()}: {name!r} was already given{first}; each corpus once")
+        by[name] = how
+        corpora[name] = open_corpus(
+            name, location if equals else None, split=split, options=options.get(name, {}), option=how
+        )
     return corpora
 
 

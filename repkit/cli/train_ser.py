@@ -24,8 +24,8 @@ from repkit.cli.options import (
     Scheduler,
     Workers,
 )
-from repkit.cli.shared import console, counting, interruptible, parse_corpora, print_table, time_text
-from repkit.config import SerRecipe, find_recipe, load_recipe
+from repkit.cli.shared import check_folder, console, counting, interruptible, parse_corpora, print_table, time_text
+from repkit.config import SerRecipe, find_recipe, load_recipe, refuse_unread
 from repkit.config.schema import Condition
 from repkit.errors import UsageError
 from repkit.plugins.wording import validation_lines
@@ -77,6 +77,7 @@ def train_ser(
         raise UsageError(
             f"--out {out}: train-ser names its runs itself; a folder for all of them was expected; write --runs {out}"
         )
+    check_folder(runs, "--runs")
     given = [*corpus, *hold_out]
     names = [text.partition("=")[0] for text in hold_out]
     resolved = load_recipe(SerRecipe, recipe, set_, {"protocol": {"hold_out": names}} if names else {})
@@ -84,14 +85,18 @@ def train_ser(
         _check_hold_out(resolved)
     if embeddings:
         resolved = resolved.with_embeddings(embedding_conditions(embeddings))
+    refuse_unread(resolved, set_)
     named = [
         f"{name}={path}" for name, path in resolved.corpora.items() if name not in {c.partition("=")[0] for c in given}
     ]
-    corpora = parse_corpora([*given, *named], settings=corpus_set)
+    corpora = parse_corpora(corpus, settings=corpus_set, more={"--hold-out": hold_out, "[corpora]": named})
+    where = {"executor": executor, "device": device, "at_once": at_once, "scheduler": scheduler}
     if dry_run:
+        from repkit.workflows.train_ser.where import Where
+
+        Where(executor, device, at_once, scheduler).tried()
         _show_plan(resolved, corpora, runs, workers, skip_bad_audio=on_bad_audio == "skip")
         return
-    where = {"executor": executor, "device": device, "at_once": at_once, "scheduler": scheduler}
     text = find_recipe(recipe).read_text(encoding="utf-8")
     execute(resolved, corpora, text, runs, workers, on_bad_audio, again=again, **where)
 

@@ -7,7 +7,7 @@ has a name. A recipe that is wrong on both sides would otherwise be refused twic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -15,6 +15,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from repkit.errors import RepkitError
 from repkit.plugins.load import build_config, load
 from repkit.plugins.wording import SAID
+
+if TYPE_CHECKING:
+    from repkit.config.schema import SerRecipe
 
 GROUP_OF = {
     "frontend": "repkit.frontends",
@@ -25,6 +28,19 @@ GROUP_OF = {
 """From the tables of a recipe of train-ser to where their components are looked for."""
 
 _OF_A_CONDITION = ("model", "objectives")
+
+
+def capabilities_of(recipe: SerRecipe) -> frozenset[str]:
+    """Return what the recipe's model can do under its settings; see `repkit.api.MODEL_CAPABILITIES`.
+
+    Raises:
+        PluginError: the model cannot be had.
+        RecipeError: its settings do not validate.
+    """
+    model_class = load("repkit.models", recipe.model.name)
+    if hasattr(model_class, "capabilities_for"):
+        return frozenset(model_class.capabilities_for(build_config(model_class, recipe.model.settings, "model")))
+    return frozenset(getattr(model_class, "capabilities", ()))
 
 
 def with_components(error: ValidationError, recipe: object) -> ValidationError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
+from repkit.config.components import capabilities_of
 from repkit.config.schema import PhaseTable, SerRecipe, TrainingTable
+from repkit.errors import RepkitError
+from repkit.plugins.wording import shown
 
 _NEEDS: Mapping[str, tuple[str, Callable[[TrainingTable], bool]]] = {
     "momentum": ("optimiser = 'sgd'", lambda table: table.optimiser == "sgd"),
@@ -21,6 +24,8 @@ _NEEDS: Mapping[str, tuple[str, Callable[[TrainingTable], bool]]] = {
     ),
 }
 """What a key of a training table needs in the same table, in words, and whether it is there."""
+READ_BY_ESTIMATORS = ("select_by",)
+"""Keys of a training table that a model fitted in one go reads (`repkit.training.estimators`)."""
 _Phases = list[tuple[PhaseTable, TrainingTable]]
 
 
@@ -38,7 +43,9 @@ def idle_settings(recipe: SerRecipe) -> list[str]:
     for condition in recipe.conditions:
         own = condition.set.get("training")
         if isinstance(own, Mapping) and condition.name in trained:
-            lines += _idle(f"conditions.{condition.name}.set.training", own, trained[condition.name])
+            where = f"conditions.{condition.name}.set.training"
+            lines += _idle(where, own, trained[condition.name])
+            lines += unread_settings(where, own, [recipe.of_condition(condition)])
     cut = [pair for of in trained.values() for pair in of if pair[1].crop_s is not None]
     if recipe.segments is not None and cut:
         lines.append(
@@ -46,6 +53,30 @@ def idle_settings(recipe: SerRecipe) -> list[str]:
             "never cropped; one of the two was expected; leave one out"
         )
     return lines
+
+
+def unread_settings(where: str, given: Mapping[str, Any], recipes: Sequence[SerRecipe]) -> list[str]:
+    """Return a line for each setting of a training table that no model reads, because all are fitted in one go.
+
+    Args:
+        where: the table's place in the recipe.
+        given: what is said there on purpose; not what a recipe has from one that it extends, whose model may be another.
+        recipes: of all that are trained.
+    """
+    given = {key: value for key, value in given.items() if key not in READ_BY_ESTIMATORS}
+    if not given:
+        return []
+    try:
+        if not all("estimator" in capabilities_of(one) for one in recipes):
+            return []
+    except RepkitError:  # told where components are looked at
+        return []
+    names = " and ".join(dict.fromkeys(repr(one.model.name) for one in recipes))
+    return [
+        f"{where}.{key}: {shown(value)} is not read by model {names}, which is fitted in one go, without epochs; of {where} "
+        f"only {', '.join(READ_BY_ESTIMATORS)} was expected; leave it out, or choose another model"
+        for key, value in given.items()
+    ]
 
 
 def _trained(recipe: SerRecipe) -> dict[str, _Phases]:

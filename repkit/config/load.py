@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from repkit.config.idle import idle_settings
+from repkit.config.idle import idle_settings, unread_settings
 from repkit.config.locate import find_recipe
 from repkit.config.schema import ComponentTable, SerRecipe, merge_tables
 from repkit.errors import RecipeError, UsageError
 from repkit.plugins.load import validation_lines
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
+_NOTHING_CHANGES = "settings that would change nothing"
 Key = tuple[str | int, ...]
 """Where a setting stands in a recipe; a number is a place in a list of tables."""
 
@@ -213,5 +214,30 @@ def load_recipe(
         raise RecipeError(f"recipe {name}: not valid", validation_lines(error, "", known)) from error
     idle = idle_settings(recipe) if isinstance(recipe, SerRecipe) else []
     if idle:
-        raise RecipeError(f"recipe {name}: settings that would change nothing", idle)
+        raise RecipeError(f"recipe {name}: {_NOTHING_CHANGES}", idle)
     return recipe
+
+
+def refuse_unread(recipe: SerRecipe, assignments: Sequence[str]) -> None:
+    """Refuse values of ``--set`` that no model of a recipe reads, because all of them are fitted in one go.
+
+    What the recipe itself says stays as it is: it may extend one whose model is trained by epochs.
+
+    Args:
+        recipe: with all conditions that will be trained.
+        assignments: ``KEY=VALUE`` texts of ``--set``, laid on already.
+
+    Raises:
+        RecipeError: lists them.
+    """
+    given: dict[str, Any] = {}
+    for path, value in map(parse_assignment, assignments):
+        if path[0] == "training":
+            given |= {path[1]: value} if len(path) > 1 else dict(value)
+    recipes = [recipe] if recipe.baseline or not recipe.conditions else []
+    try:
+        recipes += [recipe.of_condition(condition) for condition in recipe.conditions]
+    except ValidationError:  # told with all that is wrong in conditions, once their components are looked at
+        return
+    if unread := unread_settings("training", given, recipes):
+        raise RecipeError(f"recipe {recipe.name}: {_NOTHING_CHANGES}", unread)

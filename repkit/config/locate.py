@@ -7,6 +7,7 @@ from pathlib import Path
 
 from repkit.errors import PluginError, RecipeError, did_you_mean
 from repkit.plugins import components, load
+from repkit.plugins.blaming import blaming
 from repkit.plugins.discover import brought_by
 
 
@@ -52,7 +53,8 @@ def find_recipe(name: str) -> Path:
         return own
     if claims:
         brought = load("repkit.recipes", name)
-        path = Path(str(brought() if callable(brought) else brought))
+        with blaming("repkit.recipes", name):
+            path = Path(str(brought() if callable(brought) else brought))
         if not path.is_file():
             raise PluginError(
                 f"{claims[0].blame}: points to {path}, which does not exist; a TOML file was expected; reinstall or mend the plugin"

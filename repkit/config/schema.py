@@ -296,7 +296,7 @@ class SerRecipe(_Table):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     description: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
-    max_duration_s: float | None = Field(default=7.5, gt=0, description="utterances are cut at their end")
+    max_duration_s: float | None = Field(default=7.5, ge=0.1, description="utterances are cut at their end")
     corpora: dict[str, str] = Field(default_factory=dict, description="name to folder; usually from --corpus")
     labels: LabelsTable = LabelsTable()
     frontend: ComponentTable = ComponentTable(name="log_mel")

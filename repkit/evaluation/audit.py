@@ -11,6 +11,9 @@ from typing import Any
 from repkit.api import Fold, Utterance
 from repkit.errors import DataError, SpeakerLeakError
 
+FEWEST_NAMESAKES = 3
+"""So many speakers of a corpus, and all of them, must have namesakes in another one before it is said. Source: own design."""
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -59,6 +62,7 @@ def audit_folds(
     classes = labels if labels is not None else {i: utterance.emotion for i, utterance in known.items()}
     flags += _class_flags(folds, classes)
     flags += _overlap_flags(folds, known)
+    flags += _same_name_flags(known)
     if not isinstance(encoder_speakers, Mapping):
         encoder_speakers = {"": encoder_speakers}
     tested = {str(known[i].speaker) for fold in folds for i in fold.test}
@@ -76,22 +80,59 @@ def audit_folds(
     return Audit(flags=tuple(flags))
 
 
+def listed_folds(found: Iterable[Any]) -> list[Fold]:
+    """Return what a protocol gives as a list of folds; called where a protocol is blamed for what it raises.
+
+    Raises:
+        TypeError: something else than a fold among them.
+        ValueError: an id twice in a dev or test part, whose predictions could not be told apart.
+    """
+    folds = list(found)
+    for fold in folds:
+        if not isinstance(fold, Fold):
+            raise TypeError(f"a {type(fold).__name__} among the folds; repkit.api.Fold was expected")
+        for part, ids in _parts(fold, "dev", "test"):
+            twice = next((i for i, n in Counter(ids).items() if n > 1), None)
+            if twice is not None:
+                raise ValueError(f"fold {fold.name!r}, {part} part: {twice!r} stands twice; every id once was expected")
+    return folds
+
+
 def unknown_speaker_flags(condition: str, sources: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say that an encoder has heard utterances whose speakers nobody knows, and who may be those under test.
+    """Say that an encoder has heard speakers whom nobody knows, and who may be those under test.
 
     Args:
         condition: its name.
-        sources: provenance of its embeddings; each of ``corpora`` may give a number of ``utterances_of_unknown_speakers``.
+        sources: provenance of its embeddings; each of ``corpora`` may give a number of ``utterances_of_unknown_speakers``. One
+            that lists neither ``speakers`` nor an empty ``corpora`` does not say whom it has heard.
     """
+    sources = [part for source in sources for part in _parts_of(source)]
+    silent = {str(source.get("name") or source.get("encoder") or "unnamed") for source in sources if not _tells(source)}
+    flags = []
+    if silent:
+        flags.append(
+            f"condition {condition}: its embeddings do not say whom their encoder has heard ({_some(sorted(silent))}): the test "
+            "speakers may be among them"
+        )
     named = [c for source in sources for c in source.get("corpora") or () if isinstance(c, Mapping)]
     unknown = {c.get("name"): n for c in named if (n := c.get("utterances_of_unknown_speakers"))}
-    if not unknown:
-        return []
-    listed = ", ".join(f"{n} of corpus {name}" for name, n in unknown.items())
-    return [
-        f"condition {condition}: the encoder may have heard test speakers in its own training (utterances of unknown speakers: "
-        f"{listed})"
-    ]
+    if unknown:
+        listed = ", ".join(f"{n} of corpus {name}" for name, n in unknown.items())
+        flags.append(
+            f"condition {condition}: the encoder may have heard test speakers in its own training (utterances of unknown "
+            f"speakers: {listed})"
+        )
+    return flags
+
+
+def _parts_of(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the provenance of each of the embeddings that are joined, or the one."""
+    return [part["source"] for part in source["parts"]] if source.get("encoder") == "joined" else [source]
+
+
+def _tells(source: Mapping[str, Any]) -> bool:
+    """Whether a provenance says which speakers its training has heard."""
+    return isinstance(source.get("speakers"), list | tuple) or source.get("corpora") == []
 
 
 def fits_a_folder(name: str) -> bool:
@@ -173,6 +214,13 @@ def _repeat_flags(folds: Sequence[Fold], known: Mapping[str, Utterance]) -> list
     never = len(known) - len(tested)
     if never:
         flags.append(f"{never} of {len(known)} utterances are never tested: the scores cover {len(tested)} utterances")
+    placed = {i for fold in folds for _, ids in _parts(fold, "train", "dev", "test", "unlabelled") for i in ids}
+    nowhere = [i for i in known if i not in placed]
+    if nowhere:
+        flags.append(
+            f"{len(nowhere)} of {len(known)} utterances are in no part of any fold ({_some(nowhere)}): nothing is trained or "
+            "tested on them"
+        )
     no_dev = [fold.name for fold in folds if not fold.dev]
     if no_dev:
         flags.append(f"no dev part in {len(no_dev)} of {len(folds)} folds: nothing is chosen on dev there")
@@ -239,6 +287,28 @@ def _overlap_flags(folds: Sequence[Fold], known: Mapping[str, Utterance]) -> lis
         flags.append(
             f"{len(one_gender)} of {len(folds)} folds test several speakers of one gender only ({_some(one_gender)})"
         )
+    return flags
+
+
+def _same_name_flags(known: Mapping[str, Utterance]) -> list[str]:
+    """Say where all speakers of a corpus have namesakes in another one: they may be the same people, and count as others.
+
+    Numbers say nothing, for most corpora number their speakers. Source: own design.
+    """
+    names: dict[str, set[str]] = defaultdict(set)
+    for utterance in known.values():
+        if utterance.speaker:
+            names[utterance.corpus].add(utterance.speaker.removeprefix(f"{utterance.corpus}/"))
+    flags = []
+    for pair in combinations(sorted(names), 2):
+        small, large = sorted(pair, key=lambda corpus: len(names[corpus]))
+        lower = {name.lower() for name in names[large]}
+        alike = all(name.lower() in lower and not name.isdigit() for name in names[small])
+        if alike and len(names[small]) >= FEWEST_NAMESAKES:
+            flags.append(
+                f"all {len(names[small])} speakers of corpus {small} have namesakes in corpus {large} "
+                f"({_some(sorted(names[small]))}), who count as other people: recordings of the same people belong into one corpus"
+            )
     return flags
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,8 +54,9 @@ def pairs_of(infos: Mapping[str, ConditionInfo]) -> list[tuple[str, str, str]]:
     """Return which condition is compared with which, and what the second is to the first.
 
     Every condition with the reference (``"baseline"``); one with an embedding and settings of its own also with the
-    same settings without embedding (``"own_baseline"``); a vector with each control of the same settings
-    (``"control"``).
+    same settings without embedding (``"own_baseline"``); a vector with each control of the same settings that stands in for
+    it (``"control"``): [functionals + trained] with [functionals + untrained], not with [untrained] alone, for what it gains
+    over that may be the functionals'.
     """
     reference = [name for name, info in infos.items() if info.role == "baseline"]
     order = [name for role in ("vector", "system", "control") for name, info in infos.items() if info.role == role]
@@ -65,8 +68,23 @@ def pairs_of(infos: Mapping[str, ConditionInfo]) -> list[tuple[str, str, str]]:
             pairs.append((name, str(info.twin), "own_baseline"))
         if info.role == "vector":
             controls = (o for o in infos.values() if o.role == "control" and o.variant == info.variant)
-            pairs += [(name, other.name, "control") for other in controls]
+            pairs += [(name, other.name, "control") for other in controls if _stands_in(other, info)]
     return pairs
+
+
+def _stands_in(control: ConditionInfo, vector: ConditionInfo) -> bool:
+    """Tell whether a control is a vector with one embedding replaced, so that the others cannot make the difference.
+
+    Of several that are joined all may be replaced, each by the control that is named after it. Source: own design.
+    """
+    if not control.folders or not vector.folders:
+        return True  # the run does not tell what they read
+    lost, put = set(vector.folders) - set(control.folders), set(control.folders) - set(vector.folders)
+    if len(lost) != len(put):
+        return False
+    names = [Path(folder).name for folder in put]
+    own = [rf"(untrained|statistics)-(seed\d+-)?((paper|torch)-)?{re.escape(Path(folder).name)}" for folder in lost]
+    return len(lost) == 1 or (bool(lost) and all(any(re.fullmatch(one, name) for name in names) for one in own))
 
 
 def differences(

@@ -103,18 +103,6 @@ def macro_f1(labels: Sequence[str], predictions: Sequence[str]) -> float:
     return float(macro_f1_of(confusion_matrix(labels, predictions, _classes(labels, predictions))))
 
 
-def recall_per_class(
-    labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
-) -> dict[str, float | None]:
-    """Return each class' recall, None for a class without reference.
-
-    Raises:
-        DataError: lengths differ, nothing to score, or a class that is not in `classes`.
-    """
-    values = recalls(confusion_matrix(labels, predictions, classes))
-    return {name: None if np.isnan(value) else float(value) for name, value in zip(classes, values)}
-
-
 def ccc(reference: Sequence[float], prediction: Sequence[float]) -> float:
     """Return Lin's concordance correlation coefficient, -1 to 1 (population variances).
 

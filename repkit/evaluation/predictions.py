@@ -76,7 +76,8 @@ def prediction_table(
     if not np.isfinite(values).all():
         raise DataError(
             f"{where}: probabilities that are not finite, first for {ids[np.argmin(np.isfinite(values).all(1))]!r}; "
-            "expected numbers; the training has diverged: lower the learning rate"
+            "expected numbers; the training has diverged (lower the learning rate), or the model is at fault where its losses and "
+            "weights are finite (mend it)"
         )
     winners = values.argmax(axis=1) if len(ids) else np.zeros(0, dtype=int)
     return pd.DataFrame(
@@ -116,25 +117,6 @@ def write_predictions(path: Path, table: pd.DataFrame, views: Mapping[str, Seque
     arrow = pa.Table.from_pandas(table[list(COLUMNS)], schema=_schema(), preserve_index=False)
     with atomic_write(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd")
-
-
-def read_predictions(
-    path: Path, views: Mapping[str, Sequence[str]] | None = None, probabilities: bool = True
-) -> pd.DataFrame:
-    """Read the table of one job.
-
-    Args:
-        path: ``predictions.parquet`` of the job.
-        views: classes of each view, to check against; None checks the columns only.
-        probabilities: read that column too; scores do not need it.
-
-    Raises:
-        DataError: unreadable, or the table breaks the schema.
-    """
-    table = _read_arrow(path, probabilities).to_pandas()
-    if views is not None:
-        validate(table, views, str(path), probabilities=probabilities)
-    return table
 
 
 def validate(

@@ -202,8 +202,9 @@ def probe(values: np.ndarray, points: ProbePoints, constant: bool, n_shuffles: i
     """
     if not np.isfinite(values).all():
         raise DataError(
-            f"probe {key}: hidden vectors that are not finite; expected numbers; the training has diverged: "
-            "delete the job's folder and run again with a lower learning rate"
+            f"probe {key}: hidden vectors that are not finite; expected numbers; the training has diverged (delete the job's "
+            "folder and run again with a lower learning rate), or the model is at fault where its losses and weights are finite "
+            "(mend it; `shared` of its outputs is what it gives)"
         )
     draw = np.random.default_rng(int.from_bytes(_hash(key)[:8], "big"))
     shuffled = []

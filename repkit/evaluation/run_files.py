@@ -20,6 +20,8 @@ ROLES = ("baseline", "system", "control", "vector")
 ``vector``: an embedding; ``control``: an embedding that knows nothing of speech (untrained encoder, statistics)."""
 _CONTROL = re.compile(r"^(untrained|stats?|statistics|random|shuffled|zeros?)([-_.:].*)?$", re.IGNORECASE)
 
+_UNKNOWN = "unknown"  # where only the folder of jobs tells that there is such a condition
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionInfo:
@@ -32,6 +34,8 @@ class ConditionInfo:
         settings: what it sets differently from the recipe, empty where nothing.
         variant: name of these settings: before the last dot where it also has an embedding, ``""`` without settings.
         twin: the condition of the same settings without embedding, None where there is none or it is itself.
+        folders: of the embeddings that it reads, several where they are joined; empty where it reads none or the run does not
+            tell.
     """
 
     name: str
@@ -40,6 +44,7 @@ class ConditionInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     twin: str | None = None
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def read_run_files(run_dir: str | Path) -> RunFiles:
     conditions, reference = _conditions(recipe)
     seeds = [int(seed) for seed in recipe.get("seeds", ())]
     for job in sorted((path / "jobs").glob("*/seed_*")):
-        conditions.setdefault(job.parent.name, {"name": job.parent.name, "embeddings": "unknown"})
+        conditions.setdefault(job.parent.name, {"name": job.parent.name, "embeddings": _UNKNOWN})
         number = job.name.removeprefix("seed_")
         if number.isdigit() and int(number) not in seeds:
             seeds.append(int(number))
@@ -194,14 +199,16 @@ def _info(
         bare = [n for n, other in conditions.items() if other.get("embeddings") is None and other.get("set")]
         same = [n for n in bare if conditions[n]["set"] == settings]
         twin = variant if variant in bare else same[0] if same else None
+    # stores are named after the encoder: <out>/untrained-ae-x/<corpus>; several are joined
+    listed = embeddings if isinstance(embeddings, list | tuple) else [embeddings] if has_vector else []
+    folders = [Path(str(folder)) for folder in listed]
     if name == reference:
         role = "baseline"
     elif not has_vector:
         role = "system"
     else:
-        # stores are named after the encoder: <out>/untrained-ae-x/<corpus>; several are joined
-        folders = embeddings if isinstance(embeddings, list | tuple) else [embeddings]
-        parts = [name, *(part for folder in folders for part in Path(str(folder)).parts[-2:])]
+        parts = [name, *(part for folder in folders for part in folder.parts[-2:])]
         parts += [name.rpartition(".")[2]] if settings else []
         role = "control" if any(_CONTROL.match(part) for part in parts) else "vector"
-    return ConditionInfo(name, role, has_vector, settings, variant, twin)
+    known = () if embeddings == _UNKNOWN else tuple(map(str, folders))
+    return ConditionInfo(name, role, has_vector, settings, variant, twin, known)

@@ -1,49 +1,10 @@
-"""Sequences to padded batches, and which utterances share a batch."""
+"""Which utterances share a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-
-from repkit.features.ragged import Ragged
-
-
-def pad_frames(
-    frames: Sequence[np.ndarray] | Ragged,
-    indices: Sequence[int] | np.ndarray | None = None,
-    max_frames: int | None = None,
-    multiple: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Stack sequences, zero where padded.
-
-    Args:
-        frames: (T, F) arrays, or a `Ragged`.
-        indices: places of those wanted, in order; None for all.
-        max_frames: what is longer loses its end; None for no limit.
-        multiple: the padded length is a multiple of this.
-
-    Returns:
-        (B, T, F) float32 and lengths (B,) int64, the numbers of valid frames.
-    """
-    if indices is None:
-        indices = range(len(frames))
-    parts = [frames.at(int(i)) if isinstance(frames, Ragged) else frames[int(i)] for i in indices]
-    if max_frames is not None:
-        parts = [part[:max_frames] for part in parts]
-    lengths = np.array([len(part) for part in parts], np.int64)
-    longest = int(lengths.max(initial=0))
-    longest += -longest % multiple
-    n_bands = parts[0].shape[1] if parts else 0
-    padded = np.zeros((len(parts), longest, n_bands), np.float32)
-    for row, part in enumerate(parts):
-        padded[row, : len(part)] = part
-    return padded, lengths
-
-
-def valid_mask(lengths: np.ndarray, n_frames: int) -> np.ndarray:
-    """Return (B, n_frames) bool, True where a frame is real."""
-    return np.arange(n_frames)[None, :] < np.asarray(lengths)[:, None]
 
 
 def length_batches(

@@ -36,24 +36,37 @@ def blaming(group: str, name: str, passing: tuple[type[Exception], ...] = ()) ->
 
 
 @contextmanager
-def blaming_the_one(components: Sequence[tuple[str, str]], passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def blaming_the_one(
+    components: Sequence[tuple[str, str]], passing: tuple[type[Exception], ...] = (), *, suspecting: bool = False
+) -> Iterator[None]:
     """Do as `blaming` for work of several components and repkit's own: blamed is the stranger whose code an exception went through.
 
     Args:
         components: group and name of each.
         passing: what is nobody's fault.
+        suspecting: whether strangers are named also where the exception went through none of their code: what they have
+            returned may have made repkit's own fail. Then errors of the system are nobody's fault either.
 
     Raises:
-        PluginError: in place of the exception; one that went through no stranger's code is left as it is.
+        PluginError: in place of the exception; one that went through no stranger's code is left as it is, unless `suspecting`.
     """
     try:
         yield
     except Exception as error:
-        for group, name in components:
-            if not blame(group, name).startswith("plugin repkit ") and _place(group, name, error):
+        strangers = [pair for pair in components if not blame(*pair).startswith("plugin repkit ")]
+        for group, name in strangers:
+            if _place(group, name, error):
                 with blaming(group, name, passing):
                     raise
-        raise
+        nobodys = (RepkitError, RepkitWarning, OSError, MemoryError, *passing)
+        if not suspecting or not strangers or isinstance(error, nobodys):
+            raise
+        who = " or ".join(dict.fromkeys(blame(*pair) for pair in strangers))
+        checks = " and ".join(f"`repkit plugins check {name}`" for name in dict.fromkeys(name for _, name in strangers))
+        raise PluginError(
+            f"{who}: {type(error).__name__}: {error}; it was raised by work on what the component had returned; one that keeps "
+            f"the contract of repkit.api was expected; run {checks}, mend it or choose another"
+        ) from error
 
 
 def _place(group: str, name: str, error: BaseException) -> str:

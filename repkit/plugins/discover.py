@@ -127,13 +127,44 @@ def find(group: str, name: str) -> Component:
         return matching[0]
     if matching:
         owners = " and ".join(c.origin for c in matching)
+        choices = " or ".join(f"'{c.distribution}:{plain}'" for c in matching)
         raise PluginError(
-            f"{plain!r} in {group} is claimed by {owners}; write '{matching[0].distribution}:{plain}' to choose one"
+            f"{plain!r} in {group} is claimed by {owners}; write {choices} to choose one, or, where there is no place to write it, "
+            "set the environment variable REPKIT_PLUGINS to a comma list of the distributions to admit besides repkit ('none' "
+            "for repkit's own alone)"
         )
     known = sorted({c.name for c in candidates})
     raise PluginError(
         f"no component named {name!r} in {group}{did_you_mean(plain, known)}{brought_by(plain)}; "
         f"installed: {', '.join(known) or 'none'}"
+    )
+
+
+def name_of_origin(group: str, name: str, origin: str | None) -> str:
+    """Return under which name to load a component that something was made with, whoever else claims its name today.
+
+    Args:
+        group: entry-point group.
+        name: of the component, as it was asked for.
+        origin: what brought it then, as in `Component.origin`; None where that is not known.
+
+    Returns:
+        the name with its distribution where that still brings it, else as it is: it may have moved to another one.
+
+    Raises:
+        PluginError: no installed distribution brings one of that name.
+    """
+    plain = name.rpartition(":")[2]
+    distribution = (origin or "").rpartition(" ")[0]
+    claims = {c.distribution for c in components(group) if c.name == plain}
+    if distribution in claims:
+        return f"{distribution}:{plain}"
+    if claims or not distribution:
+        return name
+    left_out = " (REPKIT_PLUGINS may leave it out)" if os.environ.get("REPKIT_PLUGINS") is not None else ""
+    raise PluginError(
+        f"{plain!r} in {group}: {origin} brought it when this was made, and is not installed{left_out}; the same was expected"
+        f"{brought_by(plain)}; install it"
     )
 
 

@@ -72,12 +72,8 @@ def _of_imports(found: Sequence[Component], timeout_s: float) -> Iterator[Findin
             continue
         if component.group == "repkit.recipes":
             continue
-        if not told["config"]:
-            yield Finding(
-                component.blame,
-                "has no settings",
-                "write an inner class Config(repkit.api.Config), empty when there is nothing to set",
-            )
+        if told["settings"]:
+            yield Finding(component.blame, *told["settings"])
         if told["version"]:
             yield Finding(component.blame, *told["version"])
 

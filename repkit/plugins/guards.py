@@ -17,11 +17,16 @@ from repkit.errors import BadAudioError, PluginError
 from repkit.plugins.blaming import blaming
 from repkit.plugins.discover import blame, find
 from repkit.plugins.load import build_config, load
+from repkit.plugins.wording import shown
 
 if TYPE_CHECKING:
     import torch
 
 LEVELS = ("utterance", "frame")
+
+_HEARD: Mapping[str, tuple[type, ...]] = {"corpora": (str, Mapping), "speakers": (str,)}
+"""What an encoder's provenance lists under each key, where it says whom it has heard."""
+_NO_LIST = "not a list of names: [] where nothing was heard, None where it is not known"
 
 
 class Guarded:
@@ -149,8 +154,24 @@ class GuardedEncoder(Guarded):
         return self._encode_frames if key == "encode_frames" else value
 
     def provenance(self) -> Mapping[str, object]:
-        """Return JSON values: config, checksum of the weights, corpora and speakers heard in training."""
-        return self._mapping("provenance")
+        """Return JSON values: config, checksum of the weights, corpora and speakers heard in training.
+
+        Raises:
+            PluginError: an exception, no mapping, or ``corpora`` or ``speakers`` that are given and are no list or set; of a text
+                the audit would look for single letters among the speakers.
+        """
+        found = dict(self._mapping("provenance"))
+        for key, kinds in _HEARD.items():
+            heard = found.get(key)
+            if heard is None:  # not known, which the audit says
+                continue
+            if not isinstance(heard, list | tuple | set | frozenset):
+                self._refuse(f"provenance() gives {key} = {shown(heard)}, {_NO_LIST}")
+            strange = next((one for one in heard if not isinstance(one, kinds)), None)
+            if strange is not None or None in heard:
+                self._refuse(f"provenance() gives {key} with {shown(strange)} among them, {_NO_LIST}")
+            found[key] = sorted(heard) if isinstance(heard, set | frozenset) else list(heard)
+        return found
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray | BadAudioError]:
         """Return one (D,) vector or one (T, D) sequence per waveform (16 kHz), float32.

@@ -17,17 +17,20 @@ def load(group: str, name: str) -> Any:
     """Import the component called name of a group and return its class.
 
     Raises:
-        PluginError: unknown or doubly claimed name, import failure, no class, or built for another API version.
+        PluginError: unknown or doubly claimed name, import failure, no class, built for another API version, no settings, or
+            settings of reserved names.
     """
     component = find(group, name)
     try:
         loaded = component.entry_point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself when imported must not end the command
         raise PluginError(
             f"plugin {component.origin} ({group}: {component.name} = {component.value}) failed to import: "
             f"{type(error).__name__}: {error}; mend or uninstall it, or choose another component"
         ) from error
-    found = None if group == "repkit.recipes" else wrong_kind(loaded) or wrong_version(loaded)
+    found = None
+    if group != "repkit.recipes":
+        found = wrong_kind(loaded) or wrong_version(loaded) or wrong_settings(group, loaded)
     if found is not None:
         raise PluginError(f"{component.blame}: {found[0]}; {found[1]}")
     return loaded
@@ -56,6 +59,27 @@ def wrong_version(loaded: Any) -> tuple[str, str] | None:
     return None
 
 
+RESERVED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("repkit.frontends", "repkit.models", "repkit.protocols"), ("name",)),
+    **dict.fromkeys(("repkit.objectives", "repkit.pretraining"), ("name", "weight")),
+}
+"""Keys of a component's table in a recipe that are repkit's own, so that a setting called so could never be set."""
+
+
+def wrong_settings(group: str, loaded: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the class of a component's settings, and what to do; None where nothing is."""
+    kind = getattr(loaded, "Config", None)
+    if not (isinstance(kind, type) and issubclass(kind, Config)):
+        return "has no settings", "write an inner class Config(repkit.api.Config), empty when there is nothing to set"
+    taken = [name for name in RESERVED.get(group, ()) if name in kind.model_fields]
+    if taken:
+        return (
+            f"has a setting called {taken[0]!r}, which in the component's table of a recipe is repkit's own key and never reaches it",
+            "give the setting another name",
+        )
+    return None
+
+
 def build_config(component_class: Any, table: Mapping[str, Any], where: str) -> Any:
     """Validate a recipe table against ``component_class.Config`` and return the config.
 
@@ -79,4 +103,4 @@ def validate(config_class: type[Config], table: Mapping[str, Any], where: str) -
         ) from error
 
 
-__all__ = ["build_config", "load", "validate", "validation_lines", "wrong_kind", "wrong_version"]
+__all__ = ["build_config", "load", "validate", "validation_lines", "wrong_kind", "wrong_settings", "wrong_version"]

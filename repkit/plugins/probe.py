@@ -18,8 +18,8 @@ def look_at(group: str, name: str, value: str) -> dict[str, Any]:
     """Return what is wrong with an entry point.
 
     Returns:
-        ``problem``: why it is of no use, or None; ``config``: whether it has settings; ``version``: what is wrong with the API
-        version it states, and what to do, or None.
+        ``problem``: why it is of no use, or None; ``settings``: what is wrong with the class of its settings, and what to do, or
+        None; ``version``: the same of the API version it states.
     """
     try:
         found = EntryPoint(name, value, group).load()
@@ -28,17 +28,11 @@ def look_at(group: str, name: str, value: str) -> dict[str, Any]:
             return {"problem": None if path.is_file() else f"the recipe {path} does not exist"}
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         return {"problem": f"failed to import: {type(error).__name__}: {error}"}
-    from repkit.api import Config
-    from repkit.plugins.load import wrong_kind, wrong_version
+    from repkit.plugins.load import wrong_kind, wrong_settings, wrong_version
 
     if wrong := wrong_kind(found):
         return {"problem": wrong[0]}
-    kind = getattr(found, "Config", None)
-    return {
-        "problem": None,
-        "config": isinstance(kind, type) and issubclass(kind, Config),
-        "version": wrong_version(found),
-    }
+    return {"problem": None, "settings": wrong_settings(group, found), "version": wrong_version(found)}
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def _one(place: str, problem: Mapping[str, Any], known: Sequence[str]) -> str:
     if kind == SAID:
         return str(problem["msg"])
     if kind == "extra_forbidden":
-        return f"{place}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}"
+        return f"{place}: unknown key{_meant(problem['loc'], known)}"
     if kind == "missing":
         return f"{place}: missing"
     if kind in ("value_error", "assertion_error"):
@@ -92,6 +92,16 @@ def _one(place: str, problem: Mapping[str, Any], known: Sequence[str]) -> str:
         got = "" if isinstance(value, Mapping) or not place else f"got {shown(value)}; "
         return f"{place}: {got}{said}" if place else said
     return _line(place, value, _wanted(problem), _hint(problem))
+
+
+def _meant(parts: Sequence[int | str], known: Sequence[str]) -> str:
+    """Return what was probably meant by an unknown key, to end a message with."""
+    key = str(parts[-1])
+    if key not in known:
+        return did_you_mean(key, known)
+    # nobody means by a key that very key: it is right in another table of the recipe
+    hint = f", training settings of a phase as phases.{parts[1]}.training.{key}" if parts[0] == "phases" else ""
+    return f" of this table; write {key!r} in the table it belongs to{hint}"
 
 
 def _line(place: str, value: object, wanted: str, hint: str = "") -> str:

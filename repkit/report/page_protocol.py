@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repkit.evaluation.run_files import read_json_file
+from repkit.evaluation.versions import mixed_lines
 from repkit.report import tables
 from repkit.report.context import DAGGER, Page, Row, pairs, same_vectors
 from repkit.report.training import domain_lines, parameter_counts, warning_lines
@@ -112,6 +113,8 @@ def end_part(page: Page) -> list[str]:
         part.append(f"Environment: {pairs({**flat, **packages})}.")
         if "plugins" in environment:
             part.append(f"Plugins installed: {', '.join(map(str, environment['plugins'])) or 'none'}.")
+    if mixed := mixed_lines(path):
+        part.append("The jobs were not all trained with one version: " + ". ".join(mixed) + ".")
     status = _optional(path / "status.json")
     if status.get("seconds") is not None:
         seconds = status["seconds"]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from repkit.errors import RepkitError
-from repkit.plugins.load import wrong_version
+from repkit.plugins.load import wrong_settings, wrong_version
 from repkit.testing.kit import Broken, Case, NotApplicable, check, settings_class
 
 CLASSES = (
@@ -48,10 +48,10 @@ def builds(case: Case) -> None:
 
 @check(*CLASSES)
 def settings_are_a_config(case: Case) -> None:
-    """Settings are an inner class Config(repkit.api.Config): frozen, unknown keys refused, every value storable as JSON.
+    """Settings are an inner class Config(repkit.api.Config): frozen, unknown keys refused, JSON values, no name that is repkit's own.
 
-    Prevents: a misspelt key of a recipe that is silently ignored, settings that change after the run's signature was
-    computed, and a run directory that cannot say what was trained.
+    Prevents: a misspelt key of a recipe that is silently ignored, a setting that nobody can set, settings that change after the
+    run's signature was computed, and a run directory that cannot say what was trained.
     """
     kind = settings_class(case.component)
     if kind is None:
@@ -59,6 +59,8 @@ def settings_are_a_config(case: Case) -> None:
             f"{case.name} has no such class",
             "write `class Config(repkit.api.Config)` inside it, with `pass` when there is nothing to set",
         )
+    if wrong := wrong_settings(case.group, case.component):
+        raise Broken(f"{case.name} {wrong[0]}", wrong[1])
     try:
         kind(**case.settings, a_key_nobody_has=1)
     except ValidationError as error:

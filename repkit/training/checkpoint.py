@@ -131,13 +131,3 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, tor
             number, _, entry = rest.partition(".")
             state.setdefault(int(number), {})[entry] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def pack_rng() -> dict[str, torch.Tensor]:
-    """Return the state of torch's CPU random numbers as ``rng.cpu``, uint8."""
-    return {"rng.cpu": torch.get_rng_state()}
-
-
-def unpack_rng(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Set torch's CPU random numbers to what `pack_rng` returned."""
-    torch.set_rng_state(tensors["rng.cpu"])

@@ -21,6 +21,19 @@ from repkit.training.optim import build_optimiser, in_precision, resolve_precisi
 CPU = torch.device("cpu")
 
 
+class BrokenContract(Exception):
+    """What a component gave in a training and must not; whoever knows the recipe names its distribution.
+
+    Args:
+        objective: its name among those of the training; None of the model.
+        got: what it gave, and what was expected.
+    """
+
+    def __init__(self, objective: str | None, got: str) -> None:
+        super().__init__(got)
+        self.objective = objective
+
+
 def snapshot(model: nn.Module) -> State:
     """Return a copy of a model's weights in this machine's memory."""
     return {name: value.detach().to(CPU, copy=True) for name, value in model.state_dict().items()}
@@ -153,7 +166,7 @@ class _OneModel:
             views = (pool.view,) if pool.view else training.phase.views
             batch = training.data.batch(items, crop=training.crop, draw=draw, route=pool.route, views=views)
             losses, outputs = self._losses(batch, progress)
-            loss = torch.stack(list(losses.values())).sum()
+            loss = _total(losses, outputs, training)
             if not torch.isfinite(loss):
                 raise _not_finite(course.epoch, number, losses, batch)
             optimiser.zero_grad(set_to_none=True)
@@ -175,10 +188,15 @@ class _OneModel:
     def _losses(self, batch: Batch, progress: float) -> tuple[dict[str, torch.Tensor], Outputs]:
         with in_precision(self.device, self.bf16):
             outputs = self.training.model(batch)
+        rows = {len(values) for values in (*outputs.logits.values(), outputs.shared)}
+        if rows != {len(batch.lengths)}:
+            raise BrokenContract(
+                None, f"outputs of {sorted(rows)} items for a batch of {len(batch.lengths)}; one row each was expected"
+            )
         losses = {
             f"{name}.{term}": weight * value
             for name, (module, weight) in self.training.objectives.items()
-            for term, value in module(outputs, batch, progress).items()
+            for term, value in checked_losses(name, module(outputs, batch, progress)).items()
         }
         return losses, outputs
 
@@ -191,8 +209,8 @@ class _OneModel:
             with torch.no_grad():
                 seen = Outputs({view: v.detach() for view, v in outputs.logits.items()}, outputs.shared.detach())
                 if measure is not None:
-                    for key, value in measure(seen, batch, progress).items():
-                        if math.isfinite(value := float(value)):  # a batch may lack what a figure is about
+                    for key, value in _checked_figures(name, measure(seen, batch, progress)).items():
+                        if math.isfinite(value):  # a batch may lack what a figure is about
                             figures[f"{name}.{key}"].append(value)
                 if update is not None:
                     update(seen, batch)
@@ -213,6 +231,49 @@ class _OneModel:
             )[0]
             scores |= training.score(probabilities, training.dev)
         return scores
+
+
+def checked_losses(objective: str, found: Any) -> Mapping[str, torch.Tensor]:
+    """Return what an objective gave for a batch.
+
+    Raises:
+        BrokenContract: it is no mapping, or holds something else than tensors without axes.
+    """
+    if not isinstance(found, Mapping):
+        raise BrokenContract(objective, f"gives a {type(found).__name__}; losses by name were expected")
+    for term, value in found.items():
+        if not torch.is_tensor(value) or value.ndim != 0:
+            raise BrokenContract(
+                objective, f"loss {term!r} is {_described(value)}; a tensor of one number was expected"
+            )
+    return found
+
+
+def _described(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else f"a {type(value).__name__}"
+
+
+def _total(losses: Mapping[str, torch.Tensor], outputs: Outputs, training: Training) -> torch.Tensor:
+    """Return the sum of the losses, from which gradients can be had."""
+    total = torch.stack(list(losses.values())).sum() if losses else torch.zeros(())
+    if not total.requires_grad:
+        if not any(values.requires_grad for values in (*outputs.logits.values(), outputs.shared)):
+            raise BrokenContract(None, "the outputs depend on no trained parameter; a gradient was expected")
+        terms = ", ".join(losses) or "no loss at all"
+        raise BrokenContract(
+            next(iter(training.objectives)),
+            f"nothing to learn from in a batch ({terms}); a loss with a gradient was expected",
+        )
+    return total
+
+
+def _checked_figures(objective: str, found: Any) -> dict[str, float]:
+    if not isinstance(found, Mapping):
+        raise BrokenContract(objective, f"measure() gives a {type(found).__name__}; figures by name were expected")
+    wrong = next((key for key, value in found.items() if torch.is_tensor(value) and value.ndim), None)
+    if wrong is not None:
+        raise BrokenContract(objective, f"figure {wrong!r} is {_described(found[wrong])}; one number was expected")
+    return {key: float(value) for key, value in found.items()}
 
 
 def _not_finite(epoch: int, number: int, losses: Mapping[str, torch.Tensor], batch: Batch) -> NotFiniteError:

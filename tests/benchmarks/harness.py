@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -150,12 +149,6 @@ def forked(function: Callable[..., Any], *arguments: Any) -> Any:
         raise SystemExit(f"{function.__name__} ended with code {process.exitcode}") from None
     process.join()
     return answer
-
-
-def in_process(script: Path, *arguments: str) -> str:
-    """Run a script in a process of its own and return what it printed."""
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def gemm_rate(m: int = 4096, k: int = 256, n: int = 768, dtype: str = "float32", device: str = "cpu") -> float:

@@ -25,6 +25,12 @@ class BrokenWeights(CrossEntropy):
         return loss if batch.weights is None else loss / (batch.weights.sum() * 0)
 
 
+@fault(GROUP, "settings_are_a_config")
+class OwnWeight(CrossEntropy):
+    class Config(CrossEntropy.Config):
+        weight: float = 0.5  # in a recipe the weight of the whole objective
+
+
 @fault(GROUP, "missing_labels_count_nothing")
 class OverTheBatch(CrossEntropy):
     def mean(self, logits, target, batch, progress):

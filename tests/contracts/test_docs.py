@@ -174,3 +174,16 @@ def test_the_tutorial_runs_as_printed(tmp_path, monkeypatch, one_core, capsys):
         assert promised in text
     assert "All rows were measured under one protocol." in (tmp_path / "comparison.md").read_text()
     assert "use of the vector" in (tmp_path / "runs/ae/log.txt").read_text()
+
+
+def test_defaults_that_help_shows_stand_in_the_reference(generator):
+    commands = {c.name: c for c in importlib.import_module("generators.cli").commands()}
+    shown = {p.name: p.default for p in commands["probe"].parameters}
+    assert shown["--protocol"] == "leave_one_speaker_group_out"
+    assert (shown["--head"], shown["--by"], shown["--runs"], shown["--workers"]) == ("linear_svm", "train", "runs", "")
+
+
+def test_what_can_be_given_once_is_not_called_repeatable(generator):
+    for command in importlib.import_module("generators.cli").commands():
+        for p in command.parameters:
+            assert p.repeatable or "Repeatable" not in p.help, f"{command.name} {p.name}"

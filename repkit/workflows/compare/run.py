@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import repkit
-from repkit.config import SerRecipe, load_recipe
+from repkit.config import SerRecipe, load_recipe, refuse_unread
 from repkit.config.schema import Condition
 from repkit.errors import RepkitError, UsageError
 from repkit.report.gate_page import write_page
@@ -130,7 +130,7 @@ def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
         what stands in ``compare.json`` of the folder.
 
     Raises:
-        UsageError: no store, a normalisation or a device that there is not, or another process at work in the folder.
+        UsageError: no store, a normalisation or a device that there is not, a folder that cannot be made, or another process at work in it.
         RecipeError: a recipe does not validate.
         DataError: a store is missing or damaged, or does not fit its corpus.
     """
@@ -139,7 +139,12 @@ def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
     units = plan_units(request)
     for unit in units:
         plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
-    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"{request.out}: cannot be made ({error.strerror}); a folder for the page was expected; choose another place"
+        ) from error
     with locked(request.out):
         known = known_runs(request.out)
         predictions: Predictions = {}
@@ -220,6 +225,9 @@ def head_recipe(request: Request, head: str, normalisation: str) -> SerRecipe:
     """Return the recipe of a head under a normalisation, with a condition for every store alone and every joined one.
 
     A recipe's own conditions are not trained; its baseline is. The frames of stage two are normalised as the vectors are.
+
+    Raises:
+        RecipeError: the recipe does not validate, or a setting given for it would change nothing.
     """
     overrides: dict[str, Any] = {"vector": {"standardise": True, "by": normalisation}}
     if head == PROBE:
@@ -236,7 +244,9 @@ def head_recipe(request: Request, head: str, normalisation: str) -> SerRecipe:
     )
     functionals = request.functionals
     reference = functionals.name if functionals else "BL" if recipe.baseline else conditions[0].name
-    return recipe.model_copy(update={"conditions": conditions, "reference": reference})
+    recipe = recipe.model_copy(update={"conditions": conditions, "reference": reference})
+    refuse_unread(recipe, assignments)
+    return recipe
 
 
 def probe_settings(request: Request) -> tuple[str, ...]:

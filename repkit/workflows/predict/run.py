@@ -21,10 +21,12 @@ from repkit.api import MISSING, Encoder
 from repkit.errors import DataError, RepkitWarning, UsageError, did_you_mean
 from repkit.features.normalise import TRANSDUCTIVE
 from repkit.plugins.blaming import blaming
+from repkit.plugins.discover import name_of_origin
 from repkit.training.data import FoldData, RaggedTensor, Segments, TrainingData
 from repkit.training.loop import predict as apply_model
 from repkit.training.loop import prediction_batch
 from repkit.workflows.predict.encoders import open_parts
+from repkit.workflows.predict.notes import idle_notes, sound_notes, vectors_by
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
 from repkit.workflows.predict.sounds import Prepared, Sound, collect, normalise, prepare
 from repkit.workflows.train_ser.saved import MODEL, frontend_table, load_statistics
@@ -194,15 +196,18 @@ def apply_run(
     notes = [
         *chosen.notes,
         *corpus_notes,
-        *version_notes(chosen.jobs[0]),
-        *_sound_notes(first, cut, n_used, len(listed)),
+        *dict.fromkeys(
+            note for job in jobs for note in version_notes(job)
+        ),  # a run may have been continued with others
+        *idle_notes(first, same_speaker=choice.same_speaker, same_corpus=choice.same_corpus),
+        *sound_notes(first, cut, n_used, len(listed)),
     ]
     return Predictions(pd.DataFrame(rows), chosen.condition, len(jobs), tuple(notes), bad)
 
 
 def _blocks(sounds: Sequence[Sound], description: Mapping[str, Any]) -> list[Sequence[Sound]]:
     """Return the sounds in parts; in one where statistics are those of all of them."""
-    together = description["normalisation"]["mode"] in TRANSDUCTIVE or _vectors_by(description) is not None
+    together = description["normalisation"]["mode"] in TRANSDUCTIVE or vectors_by(description) is not None
     step = len(sounds) if together else AT_ONCE
     return [sounds[start : start + step] for start in range(0, len(sounds), step)]
 
@@ -216,16 +221,9 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def _vectors_by(description: Mapping[str, Any]) -> str | None:
-    """Return by whom the vectors are standardised beside train, None where by train alone."""
-    table, embeddings = description["vector"], description["embeddings"]
-    is_vector = embeddings is not None and embeddings["level"] == "utterance"
-    return table["by"] if is_vector and table["standardise"] and table["by"] != "train" else None
-
-
 def _check_groups(description: Mapping[str, Any], same_speaker: bool, same_corpus: bool) -> None:
     """Refuse to take the statistics of a speaker or corpus of sounds that may be of several."""
-    mode, by = description["normalisation"]["mode"], _vectors_by(description)
+    mode, by = description["normalisation"]["mode"], vectors_by(description)
     told = {"per_speaker": same_speaker, "per_corpus": same_corpus}
     for what, key, other in (("frames", mode, "normalisation.mode=global_train"), ("vectors", by, "vector.by=train")):
         if key in TRANSDUCTIVE and not told[key]:
@@ -283,7 +281,9 @@ def _of_corpus(chosen: Chosen, as_corpus: str | None) -> tuple[str | None, Seque
 
 def _frontend(job: SavedJob) -> Any:
     table = job.description["frontend"]
-    frontend, now = frontend_table(table["name"], table["settings"])
+    # what was trained with tells which one it is, whoever else claims the name by now
+    name = name_of_origin("repkit.frontends", table["name"], table["component"])
+    frontend, now = frontend_table(name, table["settings"])
     if now["convention_sha256"] != table["convention_sha256"]:
         raise DataError(
             f"{job.folder}: frontend {table['name']} of {table['component']} made other frames than that of {now['component']}, "
@@ -293,7 +293,7 @@ def _frontend(job: SavedJob) -> Any:
 
 
 def _data(description: Mapping[str, Any], made: Prepared, corpus: str | None) -> TrainingData:
-    n, by = len(made.names), _vectors_by(description)
+    n, by = len(made.names), vectors_by(description)
     if by is not None and n < 2:
         raise UsageError(
             f"vector.by {by}: {n} usable sound; at least two were expected, for a single vector minus its mean is nothing; give more"
@@ -323,7 +323,7 @@ def _apply(job: SavedJob, data: TrainingData, corpus: str | None, device: torch.
     frames, vectors, states = (None if part is None else part.to(device) for part in parts)
     fold = FoldData(data, standardise_frames=frames, standardise_vectors=vectors, standardise_states=states)
     model = job.model(corpus).to(device)
-    with blaming("repkit.models", job.description["model"]["name"]):
+    with blaming("repkit.models", job.component):
         # one that hears padding judges each sound alone, so that what it says does not depend on the others
         found, _ = apply_model(
             model, fold, torch.arange(n), prediction_batch(model, 1), crop=job.description["crop_frames"]
@@ -367,31 +367,6 @@ def _rows(
                 row |= {f"p_{c}": float(p) for c, p in zip(classes, mean, strict=True)}
             rows.append(row)
     return rows
-
-
-def _sound_notes(description: Mapping[str, Any], cut: Mapping[str, float], n_used: int, n: int) -> list[str]:
-    notes = []
-    most = description["max_duration_s"]
-    if cut:
-        name, seconds = max(cut.items(), key=lambda pair: pair[1])
-        notes.append(
-            f"{len(cut)} of {n} sounds are longer than {most:g} s and were heard only up to there, as in training "
-            f"(max_duration_s); the longest, {name}, has {seconds:.1f} s"
-            + ("; their embeddings are of the whole" if _embeds_more(description) else "")
-        )
-    by = {"normalisation": description["normalisation"]["mode"], "vector": _vectors_by(description)}
-    least = max((description[table]["min_clips"] for table, mode in by.items() if mode == "per_speaker"), default=0)
-    if n_used < least:
-        notes.append(
-            f"mean and deviation of the speaker come from {n_used} sounds, in training from at least {least}: the fewer, "
-            "the more they are those of what is said and felt in them"
-        )
-    return notes
-
-
-def _embeds_more(description: Mapping[str, Any]) -> bool:
-    embeddings = description["embeddings"]
-    return embeddings is not None and any(p["source"].get("max_duration_s") is None for p in embeddings["parts"])
 
 
 __all__ = ["Choice", "Predictions", "apply_run", "predict"]

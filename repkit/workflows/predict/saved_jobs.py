@@ -13,11 +13,12 @@ from repkit.api import TaskSpec
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import blame, build_config, load
 from repkit.plugins.blaming import blaming
+from repkit.plugins.discover import name_of_origin
 from repkit.runs.directory import canonical_hash, read_json
 from repkit.runs.find import find_run
 from repkit.workflows.train_ser.saved import MODEL, SCHEMA, STATISTICS, load_tensors, origin
 
-OWN = ("seed", "fold", "task", "trained_on", "component")
+OWN = ("seed", "fold", "task", "trained_on", "component", "trained_with")
 """What may differ between the descriptions of the jobs of one condition."""
 
 
@@ -42,6 +43,16 @@ class SavedJob:
         """The file of what was fitted on its train part."""
         return self.folder / STATISTICS
 
+    @property
+    def component(self) -> str:
+        """The name to load its model by: that of what it was trained with, whoever else claims it by now.
+
+        Raises:
+            PluginError: no installed distribution brings it.
+        """
+        table = self.description["model"]
+        return name_of_origin("repkit.models", table["name"], table["component"])
+
     def heard(self, corpus: str) -> bool:
         """Return whether its training has heard a corpus, so that the parts of this corpus are trained."""
         weights = self.description["weights"]["selected"]
@@ -61,16 +72,17 @@ class SavedJob:
         table, files = self.description["model"], self.description["weights"]["selected"]
         path = self.folder / (files["*"] if "*" in files else files[str(corpus)])
         weights = load_tensors(path)
-        model_class = load("repkit.models", table["name"])
+        name = self.component
+        model_class = load("repkit.models", name)
         config = build_config(model_class, table["settings"], f"{self.folder / MODEL}: model")
-        with torch.random.fork_rng(devices=[]), blaming("repkit.models", table["name"]):
+        with torch.random.fork_rng(devices=[]), blaming("repkit.models", name):
             model: torch.nn.Module = model_class(config, self.task())
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise DataError(
                 f"{path}: weights that do not fit the model ({str(error).splitlines()[-1].strip()}); those of "
-                f"{table['component']} were expected, {blame('repkit.models', table['name'])} is installed; install that "
+                f"{table['component']} were expected, {blame('repkit.models', name)} is installed; install that "
                 "version, or train again"
             ) from error
         return model.eval()
@@ -206,7 +218,7 @@ def version_notes(job: SavedJob) -> list[str]:
     notes = []
     for group, key in (("repkit.models", "model"), ("repkit.frontends", "frontend")):
         table = job.description[key]
-        now = origin(group, table["name"])
+        now = origin(group, name_of_origin(group, table["name"], table["component"]))
         if now is not None and now != table["component"]:
             notes.append(f"{key} {table['name']}: trained with {table['component']}, {now} is installed")
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ import soundfile
 import torch
 
 from repkit.api import BadAudioError, Utterance
+from repkit.audio.base import audio_files
+from repkit.audio.below import left_alone
 from repkit.audio.decode import AUDIO_SUFFIXES, SAMPLE_RATE, decode, duration_s
-from repkit.errors import UsageError
+from repkit.errors import RepkitWarning, UsageError
 from repkit.features.extract import frames_of, one_thread
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
@@ -77,6 +80,9 @@ def collect(sounds: Sequence[str | Path | np.ndarray], sample_rate: int) -> list
         sounds: paths, and mono waveforms (S,) of floating-point numbers, full scale 1.
         sample_rate: of the waveforms, per second; files say their own.
 
+    Warns:
+        RepkitWarning: a folder holds recordings whose endings are not read.
+
     Raises:
         UsageError: nothing at all, a folder without audio, or an array of another kind.
     """
@@ -98,12 +104,13 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path  # one that is not there is listed with the bad ones
         return
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    files = audio_files(path)
+    unread = left_alone(path, AUDIO_SUFFIXES)
     if not files:
-        raise UsageError(
-            f"{path}: a folder without audio files; files ending in {', '.join(AUDIO_SUFFIXES)} were expected in it or below; "
-            "check the path"
-        )
+        found = unread or f"files ending in {', '.join(AUDIO_SUFFIXES)} were expected in it or below; check the path"
+        raise UsageError(f"{path}: a folder without audio files; {found}")
+    if unread:
+        warnings.warn(f"{path}: {unread}", RepkitWarning, stacklevel=3)
     yield from files
 
 

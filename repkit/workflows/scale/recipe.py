@@ -64,14 +64,14 @@ class ScaleRecipe(_Table):
     @classmethod
     def _distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or len({f"{one:g}" for one in value}) != len(value) or min(value) < 0:
-            raise ValueError(f"at least one, each once and none below zero, was expected; got {list(value)}")
+            raise ValueError("at least one, each once and none below zero, was expected")
         return value
 
     @field_validator("hours")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if min(value) <= 0:
-            raise ValueError(f"hours must be above zero; got {list(value)}")
+            raise ValueError("hours above zero were expected")
         return tuple(sorted(value))
 
     @field_validator("curves")

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from repkit.config.components import capabilities_of
 from repkit.config.schema import Condition, SerRecipe
 from repkit.errors import DataError, PluginError, RecipeError, RepkitError, StoreError, UsageError, did_you_mean
 from repkit.plugins import build_config, load
@@ -149,14 +150,6 @@ def _check_selection(recipe: SerRecipe, where: str) -> None:
             f"{where}training.select_by: {chosen!r} with model {recipe.model.name!r}; one of {', '.join(able)} was expected; "
             f"set it (--set training.select_by={able[0]})"
         )
-
-
-def capabilities_of(recipe: SerRecipe) -> frozenset[str]:
-    """Return what the recipe's model can do under its settings; see `repkit.api.MODEL_CAPABILITIES`."""
-    model_class = load("repkit.models", recipe.model.name)
-    if hasattr(model_class, "capabilities_for"):
-        return frozenset(model_class.capabilities_for(build_config(model_class, recipe.model.settings, "model")))
-    return frozenset(getattr(model_class, "capabilities", ()))
 
 
 def resolve_conditions(

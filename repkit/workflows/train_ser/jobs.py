@@ -26,7 +26,7 @@ from repkit.runs.worker_start import preload
 from repkit.training.course import Fitted, NotFiniteError, Scores
 from repkit.training.data import FoldData, TrainingData
 from repkit.training.estimators import Choice, choose_on_test, fit_estimator
-from repkit.training.loop import predict, prediction_batch
+from repkit.training.loop import BrokenContract, predict, prediction_batch
 from repkit.training.phases import Trainings, phase_trainings, run_phases
 from repkit.workflows.train_ser.context import SerContext, fold_of, is_estimator, prepare_fold
 from repkit.workflows.train_ser.domains import domain_codes, heard_fold, wanted_domains
@@ -35,9 +35,11 @@ from repkit.workflows.train_ser.models import (
     build_objectives,
     check_objectives,
     first_outputs,
+    objective_names,
     padding_notes,
     task_of,
 )
+from repkit.workflows.train_ser.outcome import check_finite, check_saved
 from repkit.workflows.train_ser.plan import SerJob
 from repkit.workflows.train_ser.saved import MODEL, STATISTICS, describe_model, save_statistics
 
@@ -137,11 +139,15 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
 
 @contextmanager
 def naming_components(recipe: SerRecipe) -> Iterator[None]:
-    """Name the components of a training that diverged, and a plugin whose code raises in the middle of it."""
+    """Name the components of a training that diverged, and a plugin that raises or gives what is no loss in the middle of it."""
     used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
     try:
-        with blaming_the_one(used, passing=(torch.OutOfMemoryError,)):
+        with blaming_the_one(used, passing=(torch.OutOfMemoryError, BrokenContract), suspecting=True):
             yield
+    except BrokenContract as error:
+        objectives = dict(zip(objective_names(recipe), used[1:], strict=True))
+        with blaming(*(objectives[error.objective] if error.objective is not None else used[0])):
+            raise ValueError(str(error)) from error
     except NotFiniteError as error:
         listed = ", ".join(blame(group, name) for group, name in used)
         raise DataError(f"{error.message}; components: {listed}") from error
@@ -240,13 +246,22 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
             indices = parts[part]
             if not len(indices):
                 continue
-            probabilities, shared = _predict(
-                model, data, indices, states or common, crop, at_once, tuple(context.corpora)
-            )
+            with naming_components(recipe):
+                probabilities, shared = _predict(
+                    model, data, indices, states or common, crop, at_once, tuple(context.corpora)
+                )
+            found = {**{f"probabilities of {view}": p for view, p in probabilities.items()}, "hidden vectors": shared}
+            where = f"predictions of {job.condition}, seed {job.seed}, fold {job.fold}, {part}, {checkpoint}"
+            check_finite(recipe.model.name, states or common, found, getattr(fold, part), where)
             for view, classes in context.views.items():
                 if view not in probabilities:
                     raise PluginError(
                         f"{blame('repkit.models', recipe.model.name)}: no logits of view {view!r}; mend the plugin"
+                    )
+                if probabilities[view].shape[1] != len(classes):
+                    raise PluginError(
+                        f"{blame('repkit.models', recipe.model.name)}: logits of view {view!r} for {probabilities[view].shape[1]} "
+                        f"classes in the {part} part; {len(classes)} were expected; mend the plugin"
                     )
                 target = data.data.targets[view][indices].tolist()
                 tables.append(
@@ -264,6 +279,9 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
             file = f"{checkpoint}.safetensors" if corpus == "*" else f"{checkpoint}.{corpus}.safetensors"
             save_file({name: value.contiguous() for name, value in weights.items()}, folder / file)
             files[checkpoint][corpus] = file
+    chosen = next(iter(files["selected"]))
+    weights = fitted.by_corpus[chosen][0] if chosen in fitted.by_corpus else fitted.selected
+    check_saved(context, prepared, folder / files["selected"][chosen], weights, crop)
     save_file(hidden, folder / "hidden.safetensors")
     write_predictions(folder / "predictions.parquet", pd.concat(tables, ignore_index=True), context.views)
     save_statistics(folder / STATISTICS, data)

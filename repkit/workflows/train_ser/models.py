@@ -15,6 +15,7 @@ from repkit.plugins import blame, build_config, load
 from repkit.plugins.blaming import blaming
 from repkit.runs.seeding import derive_seed
 from repkit.training.data import FoldData
+from repkit.training.loop import checked_losses
 from repkit.workflows.train_ser.conditions import capabilities_of
 from repkit.workflows.train_ser.context import SerContext
 from repkit.workflows.train_ser.plan import SerJob
@@ -66,6 +67,10 @@ def _check_methods(model: torch.nn.Module, capabilities: frozenset[str]) -> None
     missing = [name for name in required if not callable(getattr(model, name, None))]
     if missing:
         raise TypeError(f"{type(model).__name__} has no method {', '.join(missing)}")
+    kept = model.state_dict()
+    lost = [name for name, _ in model.named_parameters() if name not in kept]
+    if lost:
+        raise ValueError(f"state_dict() leaves out {len(lost)} parameters, first {lost[0]}; all were expected")
     groups: Mapping[str, Sequence[torch.nn.Parameter]] = model.parameter_groups()
     unknown = sorted(set(groups) - set(_ROLES))
     if unknown:
@@ -79,13 +84,20 @@ def _check_methods(model: torch.nn.Module, capabilities: frozenset[str]) -> None
         )
 
 
+def objective_names(recipe: SerRecipe) -> list[str]:
+    """Return what the objectives of a recipe are called in a training: by their components, with a number where one is used again."""
+    names: list[str] = []
+    for number, table in enumerate(recipe.objectives):
+        names.append(table.name if table.name not in names else f"{table.name}_{number}")
+    return names
+
+
 def build_objectives(recipe: SerRecipe, task: TaskSpec) -> dict[str, tuple[torch.nn.Module, float]]:
     """Build the objectives of a recipe for a task that knows the width of the model's shared vector."""
     objectives: dict[str, tuple[torch.nn.Module, float]] = {}
-    for number, table in enumerate(recipe.objectives):
+    for number, (name, table) in enumerate(zip(objective_names(recipe), recipe.objectives, strict=True)):
         objective_class = load("repkit.objectives", table.name)
         config = build_config(objective_class, table.settings, f"objectives.{number}")
-        name = table.name if table.name not in objectives else f"{table.name}_{number}"
         with blaming("repkit.objectives", table.name):
             objectives[name] = (objective_class(config, task), table.weight)
     return objectives
@@ -96,14 +108,17 @@ def first_outputs(
 ) -> tuple[Batch, Outputs]:
     """Run one small batch through the model, so that a broken plugin is named before time is spent.
 
+    Returns:
+        the batch, and the outputs with their gradients.
+
     Raises:
-        PluginError: an exception, a missing view, a wrong shape or logits that are not finite.
+        PluginError: an exception, a missing view, a wrong shape, outputs that are not finite, or that depend on no parameter.
     """
     items, crop, route = _first_items(recipe, data, train)
     batch = data.batch(items, crop=crop, route=route)
     state = torch.get_rng_state()
     model.eval()
-    with torch.no_grad(), blaming("repkit.models", recipe.model.name):
+    with blaming("repkit.models", recipe.model.name):
         outputs = model(batch)
         _check_outputs(outputs, batch, task, route)
     torch.set_rng_state(state)
@@ -147,10 +162,8 @@ def padding_notes(
     model.eval()
     with torch.no_grad(), blaming("repkit.models", recipe.model.name):
         alone = model(data.batch(items[row : row + 1], crop=crop, route=route))
-        gaps = {
-            f"logits of {view}": _gap(alone.logits[view][0], values[row]) for view, values in outputs.logits.items()
-        }
-        gaps["shared"] = _gap(alone.shared[0], outputs.shared[row])
+        gaps = {f"logits of {view}": gap(alone.logits[view][0], values[row]) for view, values in outputs.logits.items()}
+        gaps["shared"] = gap(alone.shared[0], outputs.shared[row])
     torch.set_rng_state(state)
     where = max(gaps, key=lambda name: gaps[name])
     if gaps[where] <= PADDING_TOLERANCE:
@@ -164,14 +177,14 @@ def padding_notes(
     ]
 
 
-def _gap(one: torch.Tensor, other: torch.Tensor) -> float:
+def gap(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the largest difference, relative to the values' size where that exceeds 1; infinite where it is no number."""
-    present = torch.maximum(one, other) > _NO_CLASS
+    present = ~(torch.maximum(one, other) <= _NO_CLASS)  # NaN is neither above nor below
     if not present.any():
         return 0.0
     one, other = one[present].double(), other[present].double()
-    gap = float((one - other).abs().max()) / max(1.0, float(torch.maximum(one.abs(), other.abs()).max()))
-    return gap if math.isfinite(gap) else math.inf
+    found = float((one - other).abs().max()) / max(1.0, float(torch.maximum(one.abs(), other.abs()).max()))
+    return found if math.isfinite(found) else math.inf
 
 
 def check_objectives(
@@ -180,19 +193,20 @@ def check_objectives(
     """Run the objectives on one small batch, for the same reason.
 
     Raises:
-        PluginError: an exception, a loss that is no scalar, or one that is not finite.
+        PluginError: an exception, no loss, one that is no scalar or not finite, or none that training could change.
     """
     for (module, _), table in zip(objectives.values(), recipe.objectives):
-        with torch.no_grad(), blaming("repkit.objectives", table.name):
-            for term, value in module(outputs, batch, 0.0).items():
-                if not torch.is_tensor(value) or value.ndim != 0:
-                    raise ValueError(f"loss {term!r} is {_described(value)}; a tensor of one number was expected")
+        with blaming("repkit.objectives", table.name):
+            losses = checked_losses(table.name, module(outputs, batch, 0.0))
+            for term, value in losses.items():
                 if not torch.isfinite(value) and torch.isfinite(outputs.shared).all():
                     raise ValueError(f"loss {term!r} is {value.item():g} of finite outputs; a finite one was expected")
-
-
-def _described(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else f"a {type(value).__name__}"
+            # zero is what an objective may say of a batch without its labels
+            if not any(value.requires_grad or not value.any() for value in losses.values()):
+                raise ValueError(
+                    f"the losses {', '.join(losses) or '(none)'} depend on no parameter; a path from the outputs to them was "
+                    "expected"
+                )
 
 
 def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None) -> None:
@@ -208,3 +222,7 @@ def _check_outputs(outputs: Any, batch: Batch, task: TaskSpec, route: str | None
             raise ValueError(f"logits of {view} are not finite at the start")
     if outputs.shared.ndim != 2 or len(outputs.shared) != n:
         raise ValueError(f"shared has shape {tuple(outputs.shared.shape)}; ({n}, H) was expected")
+    if not torch.isfinite(outputs.shared).all():
+        raise ValueError("shared is not finite at the start")
+    if not any(values.requires_grad for values in outputs.logits.values()):
+        raise ValueError("the logits depend on no parameter; a path from the parameters to them was expected")

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repkit.api import DOMAINS, Corpus, Fold, Utterance
+from repkit.api import DOMAINS, Corpus, Fold, Utterance, View
 from repkit.audio.label_maps import LabelMap, label_map
 from repkit.config.schema import ADDED_LATER, CONDITION_KEYS, NOT_TRAINING, SerRecipe
 from repkit.errors import DataError
-from repkit.evaluation.audit import audit_folds, unknown_speaker_flags
+from repkit.evaluation.audit import audit_folds, listed_folds, unknown_speaker_flags
 from repkit.plugins import build_config, load
 from repkit.plugins.blaming import blaming
 from repkit.runs.directory import canonical_hash
@@ -131,9 +131,7 @@ def make_plan(
     first = recipe.labels.views[0]
     kept = [u for u in everything if labels.targets(u)[first] is not None]
     left = {u.id for u in everything} - {u.id for u in kept}
-    dropped = Counter(
-        f"{u.corpus}: {u.emotion or 'no label'} (not in map {labels.name})" for u in everything if u.id in left
-    )
+    dropped = Counter(f"{u.corpus}: {_why_dropped(u, labels, first)}" for u in everything if u.id in left)
     present = {labels.targets(u)[first] for u in kept}
     check_labelled(corpora, everything, labels, first)
     if len(present) < 2:
@@ -148,7 +146,7 @@ def make_plan(
     protocol_class = load("repkit.protocols", recipe.protocol.name)
     config = build_config(protocol_class, recipe.protocol.settings, "protocol")
     with blaming("repkit.protocols", recipe.protocol.name):
-        folds = list(protocol_class(config).folds(kept))
+        folds = listed_folds(protocol_class(config).folds(kept))
     targets = {u.id: labels.targets(u)[first] for u in kept}
     check_common_classes(folds, targets)
     check_corpora_trained(folds, conditions)
@@ -179,6 +177,22 @@ def make_plan(
         "folds": [{"name": f.name, "train": len(f.train), "dev": len(f.dev), "test": len(f.test)} for f in folds],
     }
     return SerPlan(recipe, corpora, kept, dict(dropped), left_out, labels, folds, conditions, flags, jobs, protocol)
+
+
+def _why_dropped(utterance: Utterance, labels: LabelMap, first: View) -> str:
+    """Return why an utterance has no target in the first view."""
+    emotion = utterance.emotion
+    none = f"no {first}, the first view of labels.views, by which the epoch is chosen"
+    if first == "emotion":
+        return none if emotion is None else f"{emotion} (not in map {labels.name})"
+    if not labels.use_ratings:
+        return f"{emotion or 'no emotion'} (not in map {labels.name})"
+    derived = labels.dimensions.get(first, {})
+    unmapped = "emotion" in labels.classes and labels.targets(utterance)["emotion"] is None
+    if emotion is None or (not unmapped and (emotion in derived or not derived)):
+        return none
+    known = getattr(utterance, first) is not None or unmapped
+    return f"{emotion} (not in map {labels.name if known else labels.category_map})"
 
 
 def _deviations(recipe: SerRecipe, conditions: Sequence[ResolvedCondition]) -> dict[str, Any]:

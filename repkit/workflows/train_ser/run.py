@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from repkit.api import Corpus
 from repkit.config.schema import SerRecipe
 from repkit.errors import DataError, UsageError
+from repkit.evaluation.versions import continued_notes
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
 from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
@@ -41,6 +42,7 @@ from repkit.workflows.train_ser.data import (
 from repkit.workflows.train_ser.jobs import choose_settings, run_job
 from repkit.workflows.train_ser.joined import block_weights
 from repkit.workflows.train_ser.plan import SerJob, SerPlan, audit_plan, make_plan
+from repkit.workflows.train_ser.saved import trained_with
 from repkit.workflows.train_ser.where import Where
 
 
@@ -114,6 +116,8 @@ def train_ser(
         run, resumed = RunDirectory.open(root, recipe.name, plan.signature)
         held.enter_context(locked(run.path))
         sweep(run.path)
+        now = {component: of for c in plan.conditions for component, of in trained_with(c.recipe).items()}
+        plan.protocol["audit"] += continued_notes(run.path, now)
         _describe(run, plan, recipe_text, data, vectors, left_out)
         todo = [job for job in plan.jobs if not run.job_path(job.condition, job.seed, job.fold).exists()]
         n_done = len(plan.jobs) - len(todo)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repkit.api import Fold, TaskSpec
+from repkit.config.schema import SerRecipe
 from repkit.errors import DataError, PluginError
 from repkit.plugins import build_config, load
 from repkit.plugins.discover import find
@@ -57,6 +58,16 @@ def origin(group: str, name: str) -> str | None:
         return find(group, name).origin
     except PluginError:
         return None
+
+
+def trained_with(recipe: SerRecipe) -> dict[str, str | None]:
+    """Return by group and name what brings each component that a training runs through (``repkit.models: svm``)."""
+    used = [
+        ("repkit.frontends", recipe.frontend.name),
+        ("repkit.models", recipe.model.name),
+        *(("repkit.objectives", table.name) for table in recipe.objectives),
+    ]
+    return {f"{group}: {name}": origin(group, name) for group, name in used}
 
 
 def frontend_table(name: str, settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -132,6 +143,7 @@ def describe_model(
         "crop_frames": None if crop_s is None else context.crops[crop_s],
         "vector": recipe.vector.model_dump(mode="json"),
         "embeddings": _embeddings(context, job.condition),
+        "trained_with": trained_with(recipe),
     }
 
 
@@ -234,4 +246,5 @@ __all__ = [
     "model_settings",
     "origin",
     "save_statistics",
+    "trained_with",
 ]

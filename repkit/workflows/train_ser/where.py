@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from repkit.errors import UsageError
-from repkit.runs.executors import EXECUTORS
+from repkit.runs.executors import EXECUTORS, open_executor
 from repkit.workflows.train_ser.batched import AT_ONCE
 
 
@@ -50,6 +50,17 @@ class Where:
                 f"--scheduler {self.scheduler}: the executor is {executor}; dask was expected; use --executor dask"
             )
         return replace(self, executor=executor, device=device)
+
+    def tried(self) -> Where:
+        """Return what `settled` does once a scheduler that is named has answered, so that a dry run refuses what the run would.
+
+        Raises:
+            UsageError: see `settled`; dask is not installed, or no scheduler answers.
+        """
+        where = self.settled()
+        if where.executor == "dask":
+            open_executor(where.executor, 1, where.scheduler)  # a cluster of this machine is not started by that
+        return where
 
 
 __all__ = ["Where"]

@@ -1,9 +1,11 @@
 """What commands share: times in words, runs below a folder."""
 
+from pathlib import Path
+
 import pytest
 
 from repkit.cli import main
-from repkit.cli.shared import check_out, time_text
+from repkit.cli.shared import check_folder, check_out, parse_corpora, time_text
 from repkit.errors import UsageError
 from repkit.runs.find import find_runs
 
@@ -45,3 +47,78 @@ def test_every_command_with_an_output_file_looks_first(words, tmp_path, monkeypa
         main()
     assert ended.value.code == 2
     assert "folder cannot be made" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_that_cannot_be_is_refused_and_nothing_is_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "new" / "deep"):
+        check_folder(path, "--out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+    with pytest.raises(UsageError, match=r"^--out .*file: a file of that name is there; a folder was expected"):
+        check_folder(tmp_path / "file", "--out")
+    monkeypatch.chdir(tmp_path)
+    for path in ("file/x", "file/x/y"):
+        with pytest.raises(UsageError, match=rf"^{path}: .*/file is a file; a folder was expected"):
+            check_folder(Path(path), "")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UsageError, match=r"--out .*new: .* cannot be written to"):
+        check_folder(tmp_path / "new", "--out")
+    check_folder(tmp_path, "--runs")  # finished runs may lie where nothing can be written
+
+
+MINE = ("--corpus", "synthetic_a")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train-ser", "--recipe", "attentive_cnn", *MINE, "--runs"),
+        ("pretrain-ae", *MINE, "--out"),
+        ("probe", "STORE", *MINE, "--runs"),
+        ("compare", "STORE", *MINE, "--out"),
+        ("compare", "STORE", *MINE, "--runs"),
+        ("scale", "--pretrain-corpus", "synthetic_unlabelled", *MINE, "--out"),
+        ("reproduce", "parry2019", *MINE, "--out"),
+        ("reproduce", "parry2019", *MINE, "--runs"),
+        ("reproduce", "parry2019", *MINE, "--embeddings"),
+        ("corpora", "export", "synthetic_a"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_looks_at_its_folders_first(words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("x")
+    for place in ("file", "file/x"):
+        assert ended(monkeypatch, *words, str(tmp_path / place)) == 2
+        assert "a folder was expected; choose another place" in said(capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def ended(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["repkit", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+def said(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_corpus_is_named_by_the_option_that_gave_it():
+    with pytest.raises(UsageError, match=r"^--pretrain-corpus nope: is not known"):
+        parse_corpora(["nope"], option="--pretrain-corpus")
+    with pytest.raises(UsageError, match=r"^--hold-out synthetic_a: 'synthetic_a' was already given by --corpus; each"):
+        parse_corpora(["synthetic_a"], more={"--hold-out": ["synthetic_a"]})
+    with pytest.raises(UsageError, match=r"^--corpus synthetic_a: 'synthetic_a' was already given; each corpus once"):
+        parse_corpora(["synthetic_a", "synthetic_a"])
+    assert list(parse_corpora([], more={"--hold-out": ["synthetic_b"]})) == ["synthetic_b"]
+
+
+def test_commands_name_their_own_options(monkeypatch, capsys):
+    assert ended(monkeypatch, "scale", "--pretrain-corpus", "nope", *MINE, "--dry-run") == 2
+    assert "error: --pretrain-corpus nope: is not known" in said(capsys)
+    train = ("train-ser", "--recipe", "cross_corpus", *MINE, "--hold-out", "synthetic_a", "--dry-run")
+    assert ended(monkeypatch, *train) == 2
+    assert "error: --hold-out synthetic_a: 'synthetic_a' was already given by --corpus" in said(capsys)
+    assert ended(monkeypatch, "corpora", "show", "nope") == 2
+    assert "error: nope: is not known" in said(capsys)

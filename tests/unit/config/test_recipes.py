@@ -189,3 +189,23 @@ def test_settings_that_would_change_nothing_are_refused(tmp_path, text, said):
         load_recipe(SerRecipe, path)
     (line,) = caught.value.problems
     assert re.search(said, line)
+
+
+def test_utterances_are_not_cut_below_what_can_be_used():
+    assert load_recipe(SerRecipe, "attentive_cnn", ["max_duration_s=0.1"]).max_duration_s == 0.1
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(SerRecipe, "attentive_cnn", ["max_duration_s=0.05"])
+    assert caught.value.problems == ("max_duration_s: got 0.05; at least 0.1 was expected",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("hours=[]", "hours: got []; at least one, each once and none below zero, was expected"),
+        ("hours=[0]", "hours: got [0]; hours above zero were expected"),
+    ],
+)
+def test_a_wrong_list_of_hours_is_shown_once(setting, said):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(ScaleRecipe, "scale_plan", [setting])
+    assert caught.value.problems == (said,)

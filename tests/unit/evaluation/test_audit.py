@@ -4,7 +4,7 @@ import pytest
 
 from repkit.api import Fold, Utterance
 from repkit.errors import DataError, SpeakerLeakError
-from repkit.evaluation.audit import audit_folds
+from repkit.evaluation.audit import audit_folds, listed_folds, unknown_speaker_flags
 
 
 def utterance(i, speaker, emotion="anger", **more):
@@ -84,6 +84,66 @@ def test_flags():
     assert "1 sounds stand under several ids (first c/a0 = c/d0); 1 such pairs" in flags(CLEAN[:1], audio_hashes=hashes)
     assert flags(audio_hashes={"c/a0": "h", "c/b0": "k"}) == ""
     assert "no dev part in 1 of 1 folds" in flags([Fold("one", ids("a"), (), ids("d"))])
+
+
+def test_embeddings_that_do_not_say_whom_their_encoder_has_heard_are_flagged():
+    said = (
+        "condition C: its embeddings do not say whom their encoder has heard ({}): the test speakers may be among them"
+    )
+    for source in (
+        {"encoder": "toy"},
+        {"encoder": "toy", "speakers": None, "corpora": None},
+        {"encoder": "toy", "speakers": "c/a"},  # a text is no list
+        {"encoder": "toy", "corpora": [{"name": "c"}]},
+    ):
+        assert unknown_speaker_flags("C", [source]) == [said.format("toy")], source
+    told = [{"speakers": []}, {"speakers": ["c/a"], "corpora": [{"name": "c"}]}, {"corpora": []}]
+    assert unknown_speaker_flags("C", told) == []
+    # what is joined says what all of them have heard, which hides the one that says nothing
+    parts = [{"dim": 1, "source": source} for source in ({"encoder": "toy"}, {"name": "wav", "corpora": None}, *told)]
+    joined = {"encoder": "joined", "speakers": ["c/a"], "corpora": [{"name": "c"}], "parts": parts}
+    assert unknown_speaker_flags("C", [joined]) == [said.format("toy, wav")]
+
+
+def test_folds_of_a_protocol_that_are_none_or_list_a_tested_utterance_twice_are_refused():
+    assert listed_folds(iter(CLEAN)) == CLEAN
+    with pytest.raises(TypeError, match="a tuple among the folds; repkit.api.Fold was expected"):
+        listed_folds([CLEAN[0], ("one", (), (), ())])
+    for part in ("dev", "test"):
+        twice = replace(CLEAN[0], **{part: ("c/d0", "c/d1", "c/d0")})
+        with pytest.raises(ValueError, match=f"fold 'one', {part} part: 'c/d0' stands twice; every id once"):
+            listed_folds([twice])
+    # in train it weighs more, which the audit says
+    assert len(listed_folds([replace(CLEAN[0], train=("c/a0", "c/a0"))])) == 1
+
+
+def test_utterances_in_no_part_are_counted():
+    # 16 utterances: 4 trained on, 4 tested, 2 heard without labels; a0 in train of another fold
+    folds = [Fold("one", ids("a"), (), ids("d"), unlabelled=("c/b0", "c/b1"))]
+    assert "6 of 16 utterances are in no part of any fold (c/b2, c/b3, c/c0, c/c1, c/c2 and 1 more)" in flags(folds)
+    assert "in no part" not in flags(CLEAN[:1])
+    folds.append(Fold("two", ids("c"), ("c/b2",), ids("d")))
+    assert "1 of 16 utterances are in no part of any fold (c/b3): nothing is trained or tested on them" in flags(folds)
+
+
+def namesakes(**names):
+    known = [Utterance(id=f"{c}/{n}", corpus=c, speaker=f"{c}/{n}", emotion="anger") for c in names for n in names[c]]
+    return [flag for flag in audit_folds([two_parts(known)], known).flags if "namesakes" in flag]
+
+
+def two_parts(known):
+    return Fold("one", tuple(u.id for u in known[1:]), (), (known[0].id,))
+
+
+def test_speakers_of_the_same_names_in_two_corpora_are_told():
+    (flag,) = namesakes(day2=["p03", "p08", "p09"], day1=["P09", "P08", "P03", "P10"], other=["P03", "x", "y"])
+    assert flag == (
+        "all 3 speakers of corpus day2 have namesakes in corpus day1 (p03, p08, p09), who count as other people: recordings of "
+        "the same people belong into one corpus"
+    )
+    assert namesakes(a=["03", "08", "09"], b=["03", "08", "09"]) == []  # most corpora number their speakers
+    assert namesakes(a=["x", "y"], b=["x", "y"]) == []
+    assert namesakes(a=["x", "y", "z"], b=["x", "y", "w"]) == []
 
 
 def test_test_parts_of_one_gender_are_flagged_where_genders_are_known():

@@ -22,15 +22,14 @@ def table(view="emotion", fold="f1", seed=0, condition="BL", ids=("c/1", "c/2"),
 def test_written_is_what_is_read(tmp_path):
     both = pd.concat([table(), table("arousal")], ignore_index=True)
     predictions.write_predictions(tmp_path / "p.parquet", both, VIEWS)
-    read = predictions.read_predictions(tmp_path / "p.parquet", VIEWS)
+    read = pd.read_parquet(tmp_path / "p.parquet")
+    predictions.validate(read, VIEWS, "p.parquet")
     assert list(read.columns) == list(predictions.COLUMNS)
     assert read["prediction"].tolist() == ["anger", "neutral", "high", "low"]
     assert read["label"].tolist()[:1] == ["anger"]
     assert read["label"].isna().tolist() == [False, True, False, True]
     assert read["probabilities"][2].dtype == np.float32
     assert read["probabilities"][2].tolist() == pytest.approx([0.2, 0.3, 0.5])
-    short = predictions.read_predictions(tmp_path / "p.parquet", VIEWS, probabilities=False)
-    assert "probabilities" not in short.columns
     assert list(tmp_path.iterdir()) == [tmp_path / "p.parquet"]
 
 

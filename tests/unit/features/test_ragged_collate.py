@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from repkit.errors import DataError
-from repkit.features.collate import length_batches, pad_frames, valid_mask
+from repkit.features.collate import length_batches
 from repkit.features.ragged import Ragged
 
 
@@ -39,22 +39,6 @@ def test_ragged_refuses(ragged):
     for offsets in ([0, 3, 4, 8, 9], [1, 3, 4, 8, 10], [0, 4, 3, 8, 10], [0, 3, 10]):
         with pytest.raises(DataError, match="expected"):
             Ragged(ragged.values, np.array(offsets), ragged.ids)
-
-
-def test_pad_frames(ragged):
-    frames, lengths = pad_frames(ragged, [2, 1])
-    assert frames.dtype == np.float32
-    assert frames.shape == (2, 4, 2)
-    assert lengths.tolist() == [4, 1]
-    assert lengths.dtype == np.int64
-    np.testing.assert_array_equal(frames[:, :, 0], [[4, 4, 4, 4], [1, 0, 0, 0]])
-    np.testing.assert_array_equal(valid_mask(lengths, 4), [[True] * 4, [True, False, False, False]])
-    frames, lengths = pad_frames(ragged, [2, 1], max_frames=3, multiple=5)
-    assert frames.shape == (2, 5, 2)
-    assert lengths.tolist() == [3, 1]
-    assert pad_frames(ragged, [0], multiple=3)[0].shape == (1, 3, 2)
-    assert pad_frames([np.ones((2, 3), np.float16)])[0].dtype == np.float32
-    assert pad_frames([])[0].shape == (0, 0, 0)
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 1000, 1003])

@@ -333,6 +333,17 @@ def test_the_doctor_says_what_is_wrong(repkit_main, distribution, quick_doctor):
     assert "which repkit does not read; write 'repkit.models' in its pyproject.toml" in err
 
 
+def test_a_recipe_whose_function_raises_is_blamed_and_hides_no_other(repkit_main, distribution):
+    distribution(
+        "other-plugin", {"repkit.recipes": {"odd": "{module}:odd"}}, "def odd():\n    raise RuntimeError('oops')"
+    )
+    with pytest.raises(PluginError, match=r"plugin other-plugin 1.2 \(repkit.recipes: odd\): RuntimeError in .*: oops"):
+        find_recipe("odd")
+    code, out, _ = repkit_main("recipes", "list")
+    assert code == 0
+    assert "demo" in out
+
+
 def test_a_recipe_that_a_plugin_claims_besides_repkit_is_an_error_that_names_both(distribution, tmp_path):
     theirs = tmp_path / "demo.toml"
     theirs.write_text('name = "demo"\n')

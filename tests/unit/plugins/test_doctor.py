@@ -80,7 +80,15 @@ def test_wrong_versions_and_missing_settings(distribution):
     later = API_VERSION[0] + 1
     distribution(
         "old-plugin",
-        {"repkit.models": {"a": "{module}:Future", "b": "{module}:Worded", "c": "{module}:Bare", "d": "{module}:bare"}},
+        {
+            "repkit.models": {
+                "a": "{module}:Future",
+                "b": "{module}:Worded",
+                "c": "{module}:Bare",
+                "d": "{module}:bare",
+                "e": "{module}:Called",
+            }
+        },
         f"""
         from repkit import api
 
@@ -95,16 +103,21 @@ def test_wrong_versions_and_missing_settings(distribution):
         class Bare:
             pass
 
+        class Called:
+            class Config(api.Config):
+                name: str = "x"
+
         def bare():
             pass
         """,
     )
     found = {finding.who[-2]: str(finding) for finding in examine()}
-    assert sorted(found) == ["a", "b", "c", "d"]
+    assert sorted(found) == ["a", "b", "c", "d", "e"]
     assert f"built for API {later}.0; this repkit offers {API_VERSION[0]}.{API_VERSION[1]}" in found["a"]
     assert "api_version = '1.0'; write a pair" in found["b"]
     assert "has no settings; write an inner class Config(repkit.api.Config)" in found["c"]
     assert "points to a function; a class was expected" in found["d"]
+    assert "has a setting called 'name'" in found["e"]
 
 
 def test_a_recipe_that_is_not_there(distribution):

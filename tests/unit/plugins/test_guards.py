@@ -87,7 +87,15 @@ class Moments:
         return found
 
     def provenance(self):
-        return {'encoder': 'moments'}
+        heard = {
+            'text': {'speakers': 'x/0'},
+            'number': {'speakers': ['x/0', 7]},
+            'nothing': {'speakers': ['x/0', None]},
+            'corpus': {'corpora': 'librispeech'},
+            'set': {'speakers': {'x/1', 'x/0'}, 'corpora': ({'name': 'x'}, 'y')},
+            'unknown': {'speakers': None, 'corpora': None},
+        }
+        return {'encoder': 'moments', **heard.get(self.config.fault, {})}
 
     def start_s(self, waveform):
         raise IndexError('no start')
@@ -111,7 +119,7 @@ class Voices:
         fault: str = ''
 
     def __init__(self, config):
-        self.config, self.name = config, config.name
+        self.config, self.name = config, 'fixed' if config.fault == 'deaf' else config.name
 
     def utterances(self):
         fault, n = self.config.fault, self.name
@@ -246,6 +254,29 @@ def test_encoders_beside_encode(stranger):
     refused(lambda: staged.encode_frames([staged.frames(sound) for sound in SOUNDS]), "1 embeddings for 2 sounds")
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("text", "gives speakers = 'x/0', not a list of names"),
+        ("number", "gives speakers with 7 among them, not a list"),
+        ("nothing", "gives speakers with None among them"),
+        ("corpus", "gives corpora = 'librispeech', not a list of names: [] where nothing was heard"),
+    ],
+)
+def test_encoders_that_name_badly_whom_they_heard(stranger, fault, said):
+    refused(make_encoder("moments", {"fault": fault}, "x").provenance, f"provenance() {said}")
+
+
+def test_encoders_may_list_whom_they_heard_in_any_order_or_not_know_it(stranger):
+    def heard(fault):
+        found = make_encoder("moments", {"fault": fault}, "x").provenance()
+        return {key: value for key, value in found.items() if key != "encoder"}
+
+    assert heard("set") == {"speakers": ["x/0", "x/1"], "corpora": [{"name": "x"}, "y"]}
+    assert heard("unknown") == {"speakers": None, "corpora": None}
+    assert heard("") == {}
+
+
 def test_utterances_are_looked_at_once_and_all_faults_told(stranger):
     corpus = open_corpus("mine", "plugin:voices", options={"fault": "names"})
     wanted = ("the id '0'", "corpus 'other'", "'0' 2 times", "speaker '1'", "gender 'f'", "arousal 7.0", "'angry!'")
@@ -272,6 +303,13 @@ def test_sound_that_may_be_the_files_fault_is_bad_audio(stranger, fault, said):
     with pytest.raises(BadAudioError, match=f"mine/1: {said}"):
         corpus.read(corpus.utterances()[1])
     assert [str(error).partition(";")[0] for _, error in corpus.stream(skip=2)] == [f"mine/2: {said}"]
+
+
+def test_a_corpus_that_does_not_take_its_name_is_refused_when_opened(stranger):
+    refused(
+        lambda: open_corpus("mine", "plugin:voices", options={"fault": "deaf"}),
+        "opened as 'mine', it calls itself 'fixed'; take `name` from the settings",
+    )
 
 
 def test_streams_that_are_not_the_list(stranger):

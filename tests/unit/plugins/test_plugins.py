@@ -5,8 +5,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from repkit.api import Config
 from repkit.errors import PluginError, RecipeError
 from repkit.plugins import GROUPS, blame, build_config, claimed_twice, components, discover, find, load
+from repkit.plugins.discover import name_of_origin
 
 
 class Dist:
@@ -59,10 +61,80 @@ def test_a_broken_plugin_is_blamed_by_distribution(installed):
 
 def test_a_name_claimed_twice_is_an_error_that_names_both_and_can_be_chosen(installed):
     installed("repkit.models", "attentive_cnn", "collections:OrderedDict")
-    with pytest.raises(PluginError, match=r"claimed by repkit .* and repkit-strange 9.9"):
+    with pytest.raises(PluginError, match=r"claimed by repkit .* and repkit-strange 9.9") as caught:
         find("repkit.models", "attentive_cnn")
+    assert "write 'repkit:attentive_cnn' or 'repkit-strange:attentive_cnn' to choose one" in caught.value.message
+    assert "REPKIT_PLUGINS" in caught.value.message
     assert find("repkit.models", "repkit-strange:attentive_cnn").distribution == "repkit-strange"
     assert find("repkit.models", "repkit:attentive_cnn").distribution == "repkit"
+
+
+def test_what_something_was_made_with_is_found_whoever_else_claims_its_name(installed, monkeypatch):
+    def name(origin, asked="attentive_cnn"):
+        return name_of_origin("repkit.models", asked, origin)
+
+    installed("repkit.models", "attentive_cnn", "collections:OrderedDict")
+    assert name("repkit 0.0.1") == "repkit:attentive_cnn"
+    assert name("repkit-strange 1.0", "repkit-strange:attentive_cnn") == "repkit-strange:attentive_cnn"
+    assert name("repkit-gone 1.0") == name(None) == "attentive_cnn"  # it may have moved; loading says more
+    with pytest.raises(
+        PluginError, match=r"'cnn_blstmm' in repkit.models: mine 2 brought it .*is not installed; .*install it"
+    ):
+        name("mine 2", "cnn_blstmm")
+    monkeypatch.setenv("REPKIT_PLUGINS", "none")
+    with pytest.raises(PluginError, match=r"REPKIT_PLUGINS may leave it out.*comes with repkit-dann"):
+        name("repkit-dann 0.1.0", "cnn_blstm")
+
+
+def test_a_script_that_ends_itself_when_imported_ends_no_command(installed, tmp_path, monkeypatch):
+    (tmp_path / "ends_itself.py").write_text("raise SystemExit('bye')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed("repkit.models", "ends", "ends_itself:Net")
+    with pytest.raises(PluginError, match=r"repkit-strange 9.9 .*failed to import: SystemExit: bye"):
+        load("repkit.models", "ends")
+
+
+class Unset:
+    pass
+
+
+class Plain:
+    class Config:
+        width = 3
+
+
+class Weighted:
+    class Config(Config):
+        weight: float = 0.5
+
+
+class Named(Weighted):
+    class Config(Config):
+        name: str = "x"
+
+
+@pytest.mark.parametrize("kind", [Unset, Plain])
+def test_a_component_without_settings_is_refused_by_name(installed, kind):
+    installed("repkit.models", "bare", f"{__name__}:{kind.__name__}")
+    with pytest.raises(
+        PluginError, match=r"repkit-strange 9.9 \(repkit.models: bare\): has no settings; write an inner"
+    ):
+        load("repkit.models", "bare")
+
+
+def test_settings_that_nobody_could_set_are_refused(installed):
+    for group in ("repkit.objectives", "repkit.pretraining", "repkit.models", "repkit.corpora"):
+        installed(group, "weighted", f"{__name__}:Weighted")
+        installed(group, "called", f"{__name__}:Named")
+    said = "has a setting called {!r}, which in the component's table of a recipe is repkit's own key"
+    for group in ("repkit.objectives", "repkit.pretraining"):
+        for name, key in (("weighted", "weight"), ("called", "name")):
+            with pytest.raises(PluginError, match=said.format(key)):
+                load(group, name)
+    with pytest.raises(PluginError, match=said.format("name")):
+        load("repkit.models", "called")
+    assert load("repkit.models", "weighted") is Weighted  # a model has no weight
+    assert load("repkit.corpora", "called") is Named  # receives the NAME it is opened by
 
 
 def test_an_unknown_name_is_explained():

@@ -131,3 +131,13 @@ def test_a_table_that_the_schema_refuses_is_not_asked_for_its_component():
         "model: got 3; a table was expected",
         "objectives: got 4; a list was expected, for example [4]",
     )
+
+
+def test_a_key_of_another_table_is_not_suggested_for_itself():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(SerRecipe, "demo", ['phases=[{name="one", epochs=2}]', "epochs=3"])
+    assert caught.value.problems == (
+        "phases.0.epochs: unknown key of this table; write 'epochs' in the table it belongs to, training settings of a phase as "
+        "phases.0.training.epochs",
+        "epochs: unknown key of this table; write 'epochs' in the table it belongs to",
+    )

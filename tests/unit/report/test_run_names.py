@@ -144,6 +144,17 @@ def test_plugins_stand_on_the_page(three):
     assert "Plugins installed: none." in end_part(page)
 
 
+def test_jobs_that_were_not_trained_with_one_version_stand_on_the_page(three):
+    page = Page(read_run_files(three[0]), {"recipe": "neumann2019"}, {})
+    assert not any("one version" in part for part in end_part(page))
+    folders = sorted(path.parent for path in three[0].glob("jobs/*/seed_*/*/done.json"))[:2]
+    for version, folder in enumerate(folders, 1):
+        (folder / "model.json").write_text(json.dumps({"trained_with": {"repkit.models: net": f"mine {version}"}}))
+    first, second = ("/".join(folder.parts[-3:]) for folder in folders)
+    (said,) = (part for part in end_part(page) if "one version" in part)
+    assert said.endswith(f"one version: repkit.models: net: mine 1, 1 job ({first}); mine 2, 1 job ({second}).")
+
+
 def test_the_comparison_as_csv_and_json(three, tmp_path):
     rows = list(csv.DictReader(io.StringIO(comparison_file(three, tmp_path / "x.csv"))))
     assert tuple(rows[0]) == COLUMNS

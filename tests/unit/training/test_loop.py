@@ -8,7 +8,7 @@ from repkit.config.schema import TrainingTable
 from repkit.errors import DataError
 from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
-from repkit.training.loop import AT_ONCE, fit, predict, prediction_batch
+from repkit.training.loop import AT_ONCE, BrokenContract, fit, predict, prediction_batch
 
 
 class Bias(torch.nn.Module):
@@ -99,6 +99,61 @@ def test_a_loss_that_is_not_finite_stops_with_its_terms_and_utterances():
 
     with pytest.raises(DataError, match=r"batch 1: .*lower training.learning_rate"):
         run(objective=Later(), epochs=1, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([1.0], "gives a list; losses by name were expected"),
+        ({"x": 1.0}, "loss 'x' is a float; a tensor of one number was expected"),
+        ({"x": torch.zeros(1)}, r"loss 'x' is a tensor of shape \(1,\)"),
+        ({"x": torch.ones(())}, r"nothing to learn from in a batch \(ce.x\); a loss with a gradient"),
+        ({}, r"nothing to learn from in a batch \(no loss at all\)"),
+    ],
+)
+def test_what_is_no_loss_names_its_objective(found, said):
+    class Odd(torch.nn.Module):
+        def forward(self, outputs, batch, progress):
+            # sound at first: a look before the training does not find it
+            return found if progress else {"x": outputs.logits["emotion"].sum()}
+
+    with pytest.raises(BrokenContract, match=said) as caught:
+        run(objective=Odd())
+    assert caught.value.objective == "ce"
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [(None, "gives a NoneType; figures"), ({"a": torch.zeros(2)}, r"figure 'a' is a tensor of shape")],
+)
+def test_what_is_no_figure_names_its_objective(figures, said):
+    objective = CrossEntropy()
+    objective.measure = lambda outputs, batch, progress: figures
+    with pytest.raises(BrokenContract, match=said) as caught:
+        run(objective=objective)
+    assert caught.value.objective == "ce"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (lambda rows: (rows[:-1], rows), r"outputs of \[3, 4\] items for a batch of 4; one row each"),
+        (lambda rows: (rows.detach(), rows.detach()), "the outputs depend on no trained parameter"),
+    ],
+)
+def test_outputs_that_do_not_fit_the_batch_or_cannot_be_trained_are_the_models_fault(monkeypatch, outputs, said):
+    def forward(self, batch):
+        logits, shared = outputs(self.bias.expand(len(batch.ids), 2))
+        return api.Outputs({"emotion": logits}, shared)
+
+    class Zero(torch.nn.Module):
+        def forward(self, outputs, batch, progress):
+            return {"x": outputs.logits["emotion"].sum()}
+
+    monkeypatch.setattr(Bias, "forward", forward)
+    with pytest.raises(BrokenContract, match=said) as caught:
+        run(objective=Zero())
+    assert caught.value.objective is None
 
 
 def test_gradient_clipping_bounds_the_step():

@@ -7,7 +7,7 @@ import soundfile
 
 import repkit.workflows.predict.run as predicting
 from repkit.api import BadAudioError
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError, RepkitWarning, UsageError
 from repkit.workflows.predict.encoders import Part, open_parts
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob
 from repkit.workflows.predict.sounds import Prepared, collect, normalise, prepare
@@ -30,6 +30,25 @@ def test_files_folders_and_arrays_become_sounds_once_each(tmp_path):
     for sounds, said in (([tmp_path / "empty"], "a folder without audio files"), ([], "no sound")):
         with pytest.raises(UsageError, match=said):
             collect(sounds, 16000)
+
+
+def test_folders_are_searched_as_those_of_corpora_are(tmp_path, recwarn):
+    for name in ("root", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "root" / "in").symlink_to(tmp_path / "elsewhere")
+    for name in ("root/a.WAV", "root/._a.WAV", "elsewhere/b.flac"):
+        (tmp_path / name).write_bytes(b"x")
+    root = tmp_path / "root"
+    assert [one.name for one in collect([root], 16000)] == [str(root / "a.WAV"), str(root / "in" / "b.flac")]
+    assert not recwarn
+    (tmp_path / "elsewhere" / "c.m4a").write_bytes(b"x")
+    with pytest.warns(
+        RepkitWarning, match=r"root: 1 file ending in \.m4a was left alone: expected \.wav, .*; convert it"
+    ):
+        assert len(collect([root], 16000)) == 2
+    (tmp_path / "elsewhere" / "b.flac").unlink()
+    with pytest.raises(UsageError, match=r"without audio files; 1 file ending in \.m4a was left alone"):
+        collect([tmp_path / "elsewhere"], 16000)
 
 
 @pytest.mark.parametrize(

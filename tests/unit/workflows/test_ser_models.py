@@ -198,6 +198,57 @@ def test_a_loss_that_is_not_finite_before_any_training_is_the_objectives_fault(r
         check_objectives(recipe, {"multi_view": (Broken(), 1.0)}, batch, outputs)
 
 
+@pytest.mark.parametrize(
+    ("losses", "listed"), [({}, r"\(none\)"), ({"x": torch.ones(()), "y": torch.zeros(()) + 2}, "x, y")]
+)
+def test_losses_that_no_training_could_change_are_the_objectives_fault(recipe_of, losses, listed):
+    class Still(torch.nn.Module):
+        def forward(self, outputs, batch, progress):
+            return losses
+
+    recipe = recipe_of(Mean)
+    batch, outputs = first_outputs(recipe, Mean(), fold(), torch.arange(4), TASK)
+    with pytest.raises(PluginError, match=rf"multi_view\).*the losses {listed} depend on no parameter"):
+        check_objectives(recipe, {"multi_view": (Still(), 1.0)}, batch, outputs)
+    # zero is what an objective may say of a batch without its labels
+    losses |= {"z": torch.zeros(())}
+    check_objectives(recipe, {"multi_view": (Still(), 1.0)}, batch, outputs)
+
+
+class Detached(Mean):
+    def pool(self, batch):
+        return super().pool(batch) + self.head.bias.sum()
+
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        return Outputs({view: logits.detach() for view, logits in outputs.logits.items()}, outputs.shared)
+
+
+class Infinite(Mean):
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        return Outputs(outputs.logits, outputs.shared / 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Detached, "the logits depend on no parameter"), (Infinite, "shared is not finite at the start")]
+)
+def test_outputs_that_no_training_could_mend_are_the_models_fault(kind, said, recipe_of):
+    with pytest.raises(PluginError, match=rf"toy_model.*{said}"):
+        first_outputs(recipe_of(kind), kind(), fold(), torch.arange(4), TASK)
+
+
+def test_a_model_that_does_not_keep_its_parameters_is_refused():
+    class Forgetful(Mean):
+        def state_dict(self, *given, **named):
+            return {}
+
+    with pytest.raises(
+        ValueError, match=r"state_dict\(\) leaves out 2 parameters, first head.weight; all were expected"
+    ):
+        _check_methods(Forgetful(), frozenset())
+
+
 def test_an_estimator_needs_its_three_methods():
     with pytest.raises(TypeError, match="Mean has no method candidates, fit, scores"):
         _check_methods(Mean(), frozenset({"estimator"}))

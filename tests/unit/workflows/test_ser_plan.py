@@ -205,6 +205,29 @@ def test_labels_that_the_map_leaves_out_are_listed(tmp_path):
     )
 
 
+def test_why_utterances_are_not_used_is_true(tmp_path):
+    cells = [("anger", "1"), ("fear", "5"), ("sadness", ""), ("", "5"), ("", ""), ("pride", "1")]
+    rows = [(f"{s}{n}.wav", s, emotion, rating) for s in "abcd" for n, (emotion, rating) in enumerate(cells)]
+    mine = labelled(tmp_path / "mine", ("file_name", "speaker_id", "emotion", "arousal"), rows)
+    # four speakers: 4 of each kind
+    why = "the first view of labels.views, by which the epoch is chosen"
+    both = ("labels.map=own", 'labels.views=["arousal", "emotion"]')
+    assert plan(mine, *both).dropped == {f"mine: no arousal, {why}": 8}
+    emotion_first = plan(mine, "labels.map=own", 'labels.views=["emotion", "arousal"]')
+    assert emotion_first.dropped == {f"mine: no emotion, {why}": 8}
+    four = ("labels.map=neumann2019", 'labels.views=["arousal", "emotion"]')
+    assert plan(mine, *four).dropped == {
+        f"mine: no arousal, {why}": 8,
+        "mine: fear (not in map neumann2019)": 4,
+        "mine: pride (not in map neumann2019)": 4,
+    }
+    assert plan(mine, "labels.map=neumann2019", 'labels.views=["emotion"]').dropped == {
+        f"mine: no emotion, {why}": 8,
+        "mine: fear (not in map neumann2019)": 4,
+        "mine: pride (not in map neumann2019)": 4,
+    }
+
+
 def test_a_single_class_is_told_with_what_there_is(tmp_path):
     rows = [(name, speaker, {"W": "anger", "T": "fear"}[code]) for name, speaker, code in ROWS]
     corpus = labelled(tmp_path / "mine", ("file_name", "speaker_id", "emotion"), rows)
