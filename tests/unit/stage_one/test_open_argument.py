@@ -98,13 +98,6 @@ def test_an_encoder_of_a_package_that_is_not_installed_names_the_package(spec, m
         open_encoder(spec)
 
 
-def test_a_folder_wins_over_an_encoder_of_its_name(tmp_path):
-    (tmp_path / "taking").mkdir()
-    with pytest.raises(UsageError, match="taking") as caught:
-        open_encoder("taking")
-    assert "argument" not in str(caught.value)
-
-
 @pytest.mark.parametrize("spec", ["runs/ae-x", "c:/runs/ae-x"])
 def test_a_path_that_is_not_there_is_a_run_that_is_not_there(spec):
     with pytest.raises(UsageError) as caught:
