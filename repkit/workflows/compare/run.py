@@ -14,7 +14,7 @@ from repkit.config.schema import Condition
 from repkit.errors import RepkitError, UsageError
 from repkit.report.gate_page import write_page
 from repkit.runs.atomic import write_json_atomic
-from repkit.runs.directory import locked, read_json
+from repkit.runs.directory import locked, make_folder, read_json
 from repkit.runs.environment import command_line
 from repkit.workflows.asked import Asked
 from repkit.workflows.compare.scores import Predictions, measure
@@ -139,12 +139,7 @@ def compare(request: Request, watch: Watch | None = None) -> dict[str, Any]:
     units = plan_units(request)
     for unit in units:
         plan_unit(unit.resolved, unit, request)  # type: ignore[arg-type]
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(
-            f"{request.out}: cannot be made ({error.strerror}); a folder for the page was expected; choose another place"
-        ) from error
+    make_folder(request.out, "--out")
     with locked(request.out):
         known = known_runs(request.out)
         predictions: Predictions = {}

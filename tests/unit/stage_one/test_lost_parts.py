@@ -148,14 +148,20 @@ def stop_after(monkeypatch, updates):
     monkeypatch.setattr(train_module._Run, "_update", update)
 
 
-def test_metrics_that_are_lost_do_not_stop_a_run(toy, tmp_path, small, monkeypatch):
-    config = small(epochs=3)
+def cut_short(toy, tmp_path, config, monkeypatch):
+    """Return the results of a whole run and the folder of one that has lost power after two thirds of it."""
     whole = run(toy, tmp_path / "whole", config)
     out = tmp_path / "run"
     stop_after(monkeypatch, 2 * whole["updates"] // 3)
     with pytest.raises(RuntimeError, match="power cut"):
         run(toy, out, config)
     monkeypatch.undo()
+    return whole, out
+
+
+def test_metrics_that_are_lost_do_not_stop_a_run(toy, tmp_path, small, monkeypatch):
+    config = small(epochs=3)
+    whole, out = cut_short(toy, tmp_path, config, monkeypatch)
     (out / "metrics.jsonl").unlink()
     with pytest.warns(RepkitWarning, match=r"metrics\.jsonl: has the figures of 0 of the 2 epochs"):
         results = run(toy, out, config)
@@ -185,12 +191,7 @@ def test_metrics_that_are_lost_behind_the_last_epoch(toy, tmp_path, small):
 
 def test_lines_that_are_no_records_and_those_behind_the_checkpoint_go(toy, tmp_path, small, monkeypatch):
     config = small(epochs=3)
-    whole = run(toy, tmp_path / "whole", config)
-    out = tmp_path / "run"
-    stop_after(monkeypatch, 2 * whole["updates"] // 3)
-    with pytest.raises(RuntimeError, match="power cut"):
-        run(toy, out, config)
-    monkeypatch.undo()
+    _, out = cut_short(toy, tmp_path, config, monkeypatch)
     first, second = (out / "metrics.jsonl").read_text().splitlines()
     behind = json.dumps({**json.loads(second), "epoch": 3})
     (out / "metrics.jsonl").write_text(f"{second}\n{behind}\n{first[:20]}")  # the first was lost, the last cut
