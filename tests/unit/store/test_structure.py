@@ -33,12 +33,12 @@ def replaced(path, name, skip=None, **changes):
 
 
 def test_a_byte_of_the_notes(tmp_path, kind):
-    """Every 13th byte of the first 2,900, where superblock, tables and trees of chunks lie."""
+    """Every 43rd byte of the first 2,900, where superblock, tables and trees of chunks lie."""
     items = long_items(kind)
     fill(tmp_path / "whole", make_spec(kind), items, shard_size=50, finish=False)
     whole = (tmp_path / "whole" / "shard-00000.h5").read_bytes()
     refused = 0
-    for place in [*range(5, 2900, 13), *range(1433, 1437)]:
+    for place in [*range(5, 2900, 43), *range(1433, 1437)]:
         folder = tmp_path / "s"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -52,7 +52,7 @@ def test_a_byte_of_the_notes(tmp_path, kind):
             refused += 1
             continue
         assert_holds(open_store(folder), items)
-    assert refused > 20
+    assert refused > 7
 
 
 @pytest.mark.parametrize("first", [True, False])
