@@ -349,20 +349,17 @@ def findings(cells: list[dict[str, Any]], rounded: tuple[float, float, float]) -
                 "which we cannot tell."
             )
         lines.append(text)
-    if "A2/ravdess" in by_name:
-        cell = by_name["A2/ravdess"]
-        (value, low, high), published = cell_score(cell), cell["paper"]["value"]
-        lines.append(
-            f"**A2 on RAVDESS**, whose batches are those of A1: {value:.1f} [{low:.1f}, {high:.1f}] with mixed ones; the paper has "
-            f"{published:.1f}."
-        )
-    if "A3/ravdess" in by_name:
-        cell = by_name["A3/ravdess"]
-        (value, low, high), published = cell_score(cell), cell["paper"]["value"]
-        lines.append(
-            f"**A3 on RAVDESS**, its batches drawn anew in every epoch (by length they would stand in the order of the files): "
-            f"{value:.1f} [{low:.1f}, {high:.1f}]; the paper has {published:.1f}."
-        )
+    for name, words in (
+        ("A2/ravdess", "**A2 on RAVDESS**, whose batches are those of A1: {} with mixed ones"),
+        (
+            "A3/ravdess",
+            "**A3 on RAVDESS**, its batches drawn anew in every epoch (by length they would stand in the order of the files): {}",
+        ),
+    ):
+        if name in by_name:
+            value, low, high = cell_score(by_name[name])
+            published = by_name[name]["paper"]["value"]
+            lines.append(f"{words.format(f'{value:.1f} [{low:.1f}, {high:.1f}]')}; the paper has {published:.1f}.")
     return lines
 
 
