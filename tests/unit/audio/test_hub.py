@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from repkit.api import Corpus
-from repkit.audio import hub
-from repkit.audio.hub import HubCorpus, load_hub
+from repkit.audio import hub, hub_download
+from repkit.audio.hub import HubCorpus
+from repkit.audio.hub_download import load_hub
 from repkit.audio.open import open_corpus
 from repkit.audio.rows import DatasetRows
 from repkit.errors import BadAudioError, DataError, RepkitWarning, UsageError
@@ -78,7 +79,7 @@ class Hub:
     def __init__(self, monkeypatch, root, plain=None, converted=()):
         self.real, self.root, self.plain, self.asked = datasets.load_dataset, root, plain, []
         monkeypatch.setattr(datasets, "load_dataset", self.load)
-        monkeypatch.setattr(hub, "list_parquet", self.list)
+        monkeypatch.setattr(hub_download, "list_parquet", self.list)
         self.converted = converted
 
     def list(self, id):

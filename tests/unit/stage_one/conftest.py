@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from repkit.api import Utterance
+from repkit.stage_one import train as train_module
 from repkit.stage_one.train import PretrainConfig
 from repkit.store import StoreSpec, StoreWriter, open_store
 
@@ -75,3 +76,21 @@ def small():
         )
 
     return settings
+
+
+@pytest.fixture
+def power_cut_after(monkeypatch):
+    """A function that lets every training after it end with a RuntimeError once so many updates are made."""
+
+    def cut(updates):
+        real, left = train_module._Run._update, [updates]
+
+        def update(self, indices):
+            if not left[0]:
+                raise RuntimeError("power cut")
+            left[0] -= 1
+            return real(self, indices)
+
+        monkeypatch.setattr(train_module._Run, "_update", update)
+
+    return cut

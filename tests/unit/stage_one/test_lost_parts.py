@@ -136,32 +136,20 @@ def test_weights_cut_short(toy, tmp_path, small, known):
         open_encoder(str(folder))
 
 
-def stop_after(monkeypatch, updates):
-    real, left = train_module._Run._update, [updates]
-
-    def update(self, indices):
-        if not left[0]:
-            raise RuntimeError("power cut")
-        left[0] -= 1
-        return real(self, indices)
-
-    monkeypatch.setattr(train_module._Run, "_update", update)
-
-
-def cut_short(toy, tmp_path, config, monkeypatch):
+def cut_short(toy, tmp_path, config, monkeypatch, power_cut_after):
     """Return the results of a whole run and the folder of one that has lost power after two thirds of it."""
     whole = run(toy, tmp_path / "whole", config)
     out = tmp_path / "run"
-    stop_after(monkeypatch, 2 * whole["updates"] // 3)
+    power_cut_after(2 * whole["updates"] // 3)
     with pytest.raises(RuntimeError, match="power cut"):
         run(toy, out, config)
     monkeypatch.undo()
     return whole, out
 
 
-def test_metrics_that_are_lost_do_not_stop_a_run(toy, tmp_path, small, monkeypatch):
+def test_metrics_that_are_lost_do_not_stop_a_run(toy, tmp_path, small, monkeypatch, power_cut_after):
     config = small(epochs=3)
-    whole, out = cut_short(toy, tmp_path, config, monkeypatch)
+    whole, out = cut_short(toy, tmp_path, config, monkeypatch, power_cut_after)
     (out / "metrics.jsonl").unlink()
     with pytest.warns(RepkitWarning, match=r"metrics\.jsonl: has the figures of 0 of the 2 epochs"):
         results = run(toy, out, config)
@@ -189,9 +177,11 @@ def test_metrics_that_are_lost_behind_the_last_epoch(toy, tmp_path, small):
     }
 
 
-def test_lines_that_are_no_records_and_those_behind_the_checkpoint_go(toy, tmp_path, small, monkeypatch):
+def test_lines_that_are_no_records_and_those_behind_the_checkpoint_go(
+    toy, tmp_path, small, monkeypatch, power_cut_after
+):
     config = small(epochs=3)
-    _, out = cut_short(toy, tmp_path, config, monkeypatch)
+    _, out = cut_short(toy, tmp_path, config, monkeypatch, power_cut_after)
     first, second = (out / "metrics.jsonl").read_text().splitlines()
     behind = json.dumps({**json.loads(second), "epoch": 3})
     (out / "metrics.jsonl").write_text(f"{second}\n{behind}\n{first[:20]}")  # the first was lost, the last cut

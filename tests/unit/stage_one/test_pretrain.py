@@ -294,20 +294,15 @@ def test_bf16_trains_too(toy, tmp_path, small):
     assert weights(tmp_path / "run")["bridge.weight"].dtype == torch.float32
 
 
-def test_a_corpus_of_many_windows_resumes_exactly_and_memory_changes_nothing(toy, tmp_path, small, monkeypatch):
+def test_a_corpus_of_many_windows_resumes_exactly_and_memory_changes_nothing(
+    toy, tmp_path, small, monkeypatch, power_cut_after
+):
     monkeypatch.setattr(data_module, "SHARD_SIZE", 2)
     config = small(window_hours=60 * 0.04 / 3600)  # 60 frames
     run(toy, tmp_path / "memory", config)
     streamed = config.model_copy(update={"ram_budget_gb": 0.0, "checkpoint_every_steps": 2})
-    real, left = train_module._Run._update, [5]
-
-    def update(self, indices):
-        if not left[0]:
-            raise RuntimeError("power cut")
-        left[0] -= 1
-        return real(self, indices)
-
-    monkeypatch.setattr(train_module._Run, "_update", update)
+    real = train_module._Run._update
+    power_cut_after(5)
     with pytest.raises(RuntimeError, match="power cut"):
         run(toy, tmp_path / "disk", streamed)
     monkeypatch.setattr(train_module._Run, "_update", real)
