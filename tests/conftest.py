@@ -25,6 +25,13 @@ def pytest_unconfigure(config):
     config.cache_folder.cleanup()
 
 
+def pytest_collection_modifyitems(items):
+    """Long files first: two workers take one file after the other (`make test`) and should end together."""
+    long = ("integration", "realdata", "contracts")
+    rank = {str(ROOT / "tests" / name): n for n, name in enumerate(long)}
+    items.sort(key=lambda item: rank.get(str(item.path.parent), len(long)))
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return ROOT

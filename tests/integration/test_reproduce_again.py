@@ -1,6 +1,8 @@
 """``repkit reproduce`` on what earlier runs left: lost predictions, damaged folders, settings that are refused, nothing to do."""
 
 import json
+import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -72,6 +74,11 @@ def test_a_run_that_has_lost_predictions_is_continued_and_never_measured_over_th
     done = ok("reproduce", "toy.toml", *given(voices, "one"), *ONE)
     assert f"found      {run}  (BL: finished already, not repeated)" in done.err
     assert predictions() == times
+    # nothing is left to do for it, not even its frames, should the cache have been emptied
+    shutil.rmtree(os.environ["REPKIT_CACHE"])
+    dry = ok("reproduce", "toy.toml", *given(voices, "one"), *ONE, "--dry-run").out.splitlines()
+    assert next(line.split()[-1] for line in dry if line.startswith("1 ")) == "done"
+    assert not [line for line in dry if line.startswith(("frames ", "vectors "))]
 
 
 def test_a_condition_is_taken_from_a_larger_run_that_has_lost_another(place, voices):

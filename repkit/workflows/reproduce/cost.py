@@ -151,17 +151,16 @@ class Costing:
             plan = plan_unit(recipe, unit, self.request, ser_cost.expecting(dims, open_stores))
         except RepkitError as error:
             return _cannot_be_planned(unit, error, before)
-        frames = [self._frames_of_run(plan, name) for name in plan.corpora]
-        for condition in plan.conditions:
-            before.setdefault(condition.name, []).extend(frames)
         found = self._trainings(unit, plan, before, lacking)
         return replace(found, error=next(iter(refused.values()), None))
 
     def _trainings(
-        self, unit: Unit, plan: SerPlan, before: Mapping[str, Sequence[Step]], lacking: Mapping[str, str]
+        self, unit: Unit, plan: SerPlan, before: dict[str, list[Step]], lacking: Mapping[str, str]
     ) -> UnitCost:
         done = find_done(plan, self.request.runs, self.known)
         todo = [condition for condition in plan.conditions if condition.name not in done]
+        for condition in todo:  # frames may have been cleared away since a run was made, which needs them no more
+            before.setdefault(condition.name, []).extend(self._frames_of_run(plan, name) for name in plan.corpora)
         each = len(plan.folds) * len(plan.recipe.seeds)
         costs = {condition.name: self._condition(unit, plan, condition) for condition in todo}
         workers = self.request.workers or default_workers(each * max(1, len(todo)))
