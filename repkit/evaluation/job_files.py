@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +59,23 @@ def read_split(job: Path) -> dict[str, list[str]]:
     """
     split = read_json_file(job / "split.json")
     return {part: list(split.get(part) or ()) for part in ("train", "dev", "test", "unlabelled")}
+
+
+def fit_record(job: Path) -> dict[str, Any] | None:
+    """Return what a finished job's only fit has left in metrics.jsonl; None where the job was trained epoch by epoch.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = job / "metrics.jsonl"
+    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else "{}"
+    try:
+        record = json.loads(first or "{}")
+        return record if record.get("phase") == "fit" else None
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: damaged ({error}); expected one JSON object a line; delete the folder of this job and start again"
+        ) from error
 
 
 def fold_corpora(files: RunFiles) -> dict[str, FoldCorpora]:

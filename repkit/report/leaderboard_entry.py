@@ -17,7 +17,7 @@ from repkit.api import Fold, Utterance
 from repkit.config.schema import merge_tables
 from repkit.errors import DataError
 from repkit.evaluation.intervals import SpeakerCounts, count_by_speaker
-from repkit.evaluation.job_files import finished_jobs, read_split, transductive_conditions
+from repkit.evaluation.job_files import finished_jobs, fit_record, read_split, transductive_conditions
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.published_split import PublishedSplit, Split, load_split, split_names, utterance_name
 from repkit.evaluation.results import score_condition
@@ -261,8 +261,7 @@ def _date(stamp: str) -> str | None:
 
 def _fitted(files: RunFiles, condition: str) -> bool:
     """Return whether a condition was fitted in one go, without epochs."""
-    found = [job / "metrics.jsonl" for _, _, job in finished_jobs(files, condition)]
-    return any(p.exists() and '"phase": "fit"' in p.read_text(encoding="utf-8").partition("\n")[0] for p in found)
+    return any(fit_record(job) is not None for _, _, job in finished_jobs(files, condition))
 
 
 def _heard(files: RunFiles, condition: str) -> list[str]:

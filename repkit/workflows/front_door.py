@@ -74,14 +74,14 @@ def make_folds(
         DataError: too few speakers, an utterance without a speaker, or an empty part.
         SpeakerLeakError: folds of a plugin that mix speakers.
     """
-    from repkit.evaluation.audit import audit_folds
+    from repkit.evaluation.audit import audit_folds, listed_folds
     from repkit.plugins import build_config, load
     from repkit.plugins.blaming import blaming
 
     rule = load("repkit.protocols", protocol)
     config = build_config(rule, settings, f"protocol {protocol}")
     with blaming("repkit.protocols", protocol):
-        folds: list[Fold] = list(rule(config).folds(utterances))
+        folds = listed_folds(rule(config).folds(utterances))
     audit_folds(folds, utterances, allow_dev_overlap=getattr(config, "dev", "") == "utterances")
     return folds
 

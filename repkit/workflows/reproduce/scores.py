@@ -16,7 +16,6 @@ Axes: K seeds, S speakers, C classes, R resamples, F folds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 
 from repkit.errors import DataError
 from repkit.evaluation.intervals import N_RESAMPLES, count_by_speaker, few_speakers_note, resample_speakers
-from repkit.evaluation.job_files import finished_jobs, read_split
+from repkit.evaluation.job_files import finished_jobs, fit_record, read_split
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.run_files import RunFiles, read_run_files
 
@@ -180,17 +179,10 @@ def _fits(files: RunFiles, condition: str, view: str) -> list[_Fit]:
     """
     found = []
     for seed, fold, job in finished_jobs(files, condition):
-        path = job / "metrics.jsonl"
-        first = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else "{}"
-        try:
-            record = json.loads(first)
-            if record.get("phase") != "fit":
-                return []
-            uar = (record.get("dev") or {}).get(view, {}).get("uar")
-        except (ValueError, AttributeError) as error:
-            raise DataError(
-                f"{path}: damaged ({error}); expected one JSON object a line; delete the folder of this job and start again"
-            ) from error
+        record = fit_record(job)
+        if record is None:
+            return []
+        uar = (record.get("dev") or {}).get(view, {}).get("uar")
         found.append(_Fit(seed, fold, uar, tuple(read_split(job)["dev"])))
     return found
 
