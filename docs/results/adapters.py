@@ -74,7 +74,7 @@ def claim(results: dict[str, Any]) -> str:
     }[mean["verdict"]]
     return (
         f"- **A shared base with adapters beats scratch** (paper: best of four variants above scratch on 20 of 26): {verdict}, "
-        f"{common.points(mean)}; shown better on {', '.join(better) or 'none'}, shown worse on {', '.join(worse) or 'none'}. "
+        f"{common.points(mean, note=True)}; shown better on {', '.join(better) or 'none'}, shown worse on {', '.join(worse) or 'none'}. "
         "Its base is trained on four times the corpora and each corpus' parts for further epochs: what of this is "
         "sharing and what longer training is not separated here."
     )

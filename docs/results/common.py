@@ -96,14 +96,15 @@ def percent(value: float | None, low: float | None = None, high: float | None = 
     )
 
 
-def points(found: dict[str, Any]) -> str:
-    """Return a difference in points with interval and verdict."""
+def points(found: dict[str, Any], note: bool = False) -> str:
+    """Return a difference in points with interval and verdict, and with what limits the interval."""
     if found["difference"] is None:
         return f"no comparison ({found['note']})"
     interval = ""
     if found["low"] is not None:
         interval = f" [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-    return f"{100 * found['difference']:+.1f}{interval} ({found['verdict']})"
+    limits = f"; {found['note']}" if note and found["note"] else ""
+    return f"{100 * found['difference']:+.1f}{interval} ({found['verdict']}{limits})"
 
 
 def of(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:
@@ -112,7 +113,7 @@ def of(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:
 
 
 def corpus_table(results: dict[str, Any], view: str, names: tuple[str, ...], held_out: bool) -> str:
-    """Return UAR per condition and test corpus with 95 % interval, and the mean over the corpora."""
+    """Return UAR per condition and test corpus with 95 % interval, the mean over the corpora and what limits its interval."""
     cells = {(r["condition"], r["corpus"]): r for r in of(results["corpora"], view) if r["held_out"] is held_out}
     over = "held_out" if held_out else "trained_on"
     means = {r["condition"]: r for r in of(results["corpus_means"], view) if r["over"] in (over, "all")}
@@ -133,7 +134,13 @@ def corpus_table(results: dict[str, Any], view: str, names: tuple[str, ...], hel
     columns = [name for name in names if any(name == c for _, c in cells)]
     listed = ", ".join(f"{name} {100 * chance[name]:.1f}" for name in columns)
     note = f"Chance: {listed}. sd: of the mean over seeds."
+    note += "".join(f" {text}." for text in interval_notes([means[row[0]]["interval_note"] for row in rows]))
     return table(["condition", *columns, "mean", "sd"], rows) + "\n\n" + note
+
+
+def interval_notes(notes: list[str]) -> list[str]:
+    """Return what limits intervals of a mean over corpora, each once, as sentences without their full stop."""
+    return [f"Interval of the mean: {text}" for text in dict.fromkeys(notes) if text]
 
 
 def mean_differences(results: dict[str, Any], view: str, over: str) -> list[dict[str, Any]]:

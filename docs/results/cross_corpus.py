@@ -145,7 +145,7 @@ def claims(unseen: dict[str, Any], union: dict[str, Any]) -> list[str]:
             }.get(d["verdict"], "cannot be told at this size")
             lines.append(
                 f"**CNN-LSTM is the best on average** (paper, recomputed: 58.5 against 55.1 for CNN), {name}: {said}, "
-                f"CNN-LSTM minus CNN {common.points(d)}."
+                f"CNN-LSTM minus CNN {common.points(d, note=True)}."
             )
     chance = [
         score["condition"]

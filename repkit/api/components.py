@@ -7,7 +7,7 @@ guessed from a class name. See docs/extension-points.md for a complete example o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,8 +16,6 @@ from repkit.api.data import Audio, Batch, EncoderStates, Fold, Outputs, Pretrain
 
 if TYPE_CHECKING:
     import torch
-
-    from repkit.errors import BadAudioError
 
 
 @runtime_checkable
@@ -98,11 +96,12 @@ class Encoder(Protocol):
     level: str
     """``"utterance"`` for one vector each, ``"frame"`` for a sequence of states."""
 
-    def encode(self, waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray | BadAudioError]:
+    def encode(self, waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray | Any]:
         """Return one (D,) vector or one (T, D) sequence per waveform (16 kHz), float32, whatever the batch.
 
         In place of an array an encoder may return a `repkit.api.BadAudioError` that says why this waveform has none:
-        ``repkit embed`` lists it, or leaves it out, like audio that cannot be read.
+        ``repkit embed`` lists it, or leaves it out, like audio that cannot be read. It stands as ``Any`` in the type, so that
+        type checkers let those who know their encoder stack what it returns.
         """
         ...
 

@@ -17,6 +17,8 @@ from repkit.api import Utterance
 from repkit.audio.below import files_below, is_hidden
 from repkit.audio.cells import is_missing
 from repkit.audio.decode import AUDIO_SUFFIXES, decode
+from repkit.audio.kept_marks import KeptMarks, kept_marks
+from repkit.audio.system_file import unread
 from repkit.errors import BadAudioError, DataError, RepkitWarning
 
 MAX_PROBLEMS = 25
@@ -105,35 +107,68 @@ def read_or_error(corpus: Any, utterance: Utterance, max_duration_s: float | Non
 
 
 def fingerprint_of(utterances: Sequence[Utterance], root: Path | None, more: Mapping[str, Any] | None = None) -> str:
-    """Return sha256 (hex) over what utterances hold; paths count relative to the corpus's folder, with `file_mark`."""
+    """Return sha256 (hex) over what utterances hold; paths count relative to the corpus's folder, with `file_mark`.
+
+    Raises:
+        DataError: a file that was listed is not there any more.
+    """
     digest = hashlib.sha256(json.dumps(more or {}, sort_keys=True).encode())
     marks: dict[Path, int | str] = {}
+    kept = kept_marks(root)
     for u in utterances:
         place: str | None = None
         if u.audio.path is not None:
             path = u.audio.path
             place = path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
             if path not in marks:
-                marks[path] = file_mark(path) if path.exists() else -1
+                marks[path] = _mark_of_listed(path, u.id, kept)
         row = [u.id, u.speaker, u.session, u.gender, u.language, u.emotion, u.arousal, u.valence]
         row += [place, marks.get(u.audio.path, 0) if u.audio.path else 0]
         row += [u.audio.start_s, u.audio.end_s, u.audio.channel]
         digest.update(json.dumps(row, ensure_ascii=False).encode())
         digest.update(b"\n")
+    kept.save()
     return digest.hexdigest()
 
 
-def file_mark(path: Path) -> int | str:
+def _mark_of_listed(path: Path, id: str, kept: KeptMarks) -> int | str:
+    try:
+        return file_mark(path, kept)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        moved = "" if path.is_absolute() else f" from {Path.cwd()}, where this program is now"
+        raise DataError(
+            f"{path}: the file of {id} was there when its corpus was listed and is not{moved}; it was expected; put it back, "
+            "or open the corpus again"
+        ) from error
+
+
+def file_mark(path: Path, kept: KeptMarks | None = None) -> int | str:
     """Return what tells a file from another of its name: its size, and a hash of pieces of it.
 
     Of FLAC the size is enough, because it follows from all samples; a WAV of other sound is as long. A few pieces spread over
     the file, its begin and end among them, tell noise, gain, filters and other recordings, and cost little where the whole
     would be read again at every start. Source: own design.
+
+    Args:
+        path: of the file.
+        kept: what is known from earlier, so that a file which has not changed is not read.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: it is not there.
+        DataError: the system does not let us read it.
     """
-    found = path.stat()
-    if path.suffix.lower() == ".flac":
-        return found.st_size
-    return f"{found.st_size} {_hash_of_pieces(path, found.st_size, found.st_mtime_ns)}"
+    try:
+        found = path.stat()
+        if path.suffix.lower() == ".flac":
+            return found.st_size
+        pieces = (kept or KeptMarks(None)).of(
+            path, found, lambda: _hash_of_pieces(path, found.st_size, found.st_mtime_ns)
+        )
+        return f"{found.st_size} {pieces}"
+    except (FileNotFoundError, NotADirectoryError):
+        raise  # whoever knows why the file was looked for says so
+    except OSError as error:
+        raise unread(str(path), error) from error
 
 
 @lru_cache(maxsize=1 << 20)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from repkit.audio.system_file import open_binary, raise_what_the_system_said, unread
 from repkit.errors import BadAudioError, UsageError
 
 SAMPLE_RATE = 16000
@@ -69,20 +71,27 @@ def decode(
 
     Raises:
         UsageError: `max_duration_s` below `min_duration_s`.
-        BadAudioError: missing, unreadable, truncated, empty, silent (peak below `SILENT_BELOW`), not finite or too short.
+        BadAudioError: no audio, truncated, empty, silent (peak below `SILENT_BELOW`), not finite or too short: the bytes
+            themselves are to blame, now and ever.
+        DataError: the file is not there, or the system could not read it (rights, disk, network, too many open files).
     """
     if max_duration_s is not None and max_duration_s < min_duration_s:  # no fault of the recording
         raise UsageError(
             f"max_duration_s: got {max_duration_s:g}; at least {min_duration_s:g} s was expected, the shortest that can be used; "
             "hear more of each utterance"
         )
-    _check_source(source, where)
     try:
-        with _open(source) as stream:
-            _check_complete(stream, where)
-            with _SoundFile(stream) as file:
-                return _read(file, where, start_s, end_s, channel, max_duration_s, min_duration_s)
+        _check_source(source, where)
+        with open_binary(source) as stream:
+            try:
+                _check_complete(stream, where)
+                with _SoundFile(stream) as file:
+                    return _read(file, where, start_s, end_s, channel, max_duration_s, min_duration_s)
+            finally:
+                raise_what_the_system_said(stream)
     except _DECODING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unread(where, error) from error
         raise BadAudioError(
             f"{where}: could not be decoded ({_reason(error)}); expected an intact WAV, FLAC, MP3, Ogg, AIFF, AU or "
             f"SPHERE file; {_CONVERT}, or leave it out"
@@ -93,19 +102,15 @@ def duration_s(source: Path | str | bytes, *, where: str) -> float:
     """Return the length in seconds that the header states; only a FLAC whose header does not is decoded for it.
 
     Raises:
-        BadAudioError: the header cannot be read.
+        BadAudioError: the header cannot be read, whoever is to blame: lengths are estimates, nothing is recorded of this.
     """
-    _check_source(source, where)
     try:
+        _check_source(source, where)
         # libsndfile opens a file by its name several times faster than it reads a stream of Python's
         with _SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             return _n_frames(file) / float(file.samplerate)
     except _DECODING_ERRORS as error:
         raise BadAudioError(f"{where}: its header could not be read ({_reason(error)}); {_CONVERT}") from error
-
-
-def _open(source: Path | str | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else Path(source).open("rb")
 
 
 def _reason(error: BaseException) -> str:
@@ -120,12 +125,10 @@ def _check_source(source: Path | str | bytes, where: str) -> None:
     if isinstance(source, bytes | bytearray | memoryview):
         size = len(source)
     else:
-        path = Path(source)
-        if not path.exists():
-            raise BadAudioError(f"{where}: there is no such file; restore it, or take it out of what lists it")
-        if path.is_dir():
+        found = os.stat(source)
+        if stat.S_ISDIR(found.st_mode):
             raise BadAudioError(f"{where}: is a folder; expected an audio file")
-        size = path.stat().st_size
+        size = found.st_size
     if size == 0:
         raise BadAudioError(f"{where}: has 0 bytes; expected audio; copy it again from the original or leave it out")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from repkit.audio.base import RowProblems, gender_of, shorten
 from repkit.audio.cells import is_missing
 from repkit.audio.decode import decode
 from repkit.audio.emotions import canonical_emotion, check_emotion_map, is_emotion, unknown_emotion
-from repkit.audio.hub_download import load_hub
+from repkit.audio.hub_download import is_commit, load_hub
 from repkit.audio.parquet_mark import parquet_mark
 from repkit.audio.presets import PRESETS
 from repkit.audio.rows import DatasetRows, ParquetRows, Row, Rows, find_parquet
@@ -98,9 +99,14 @@ class HubCorpus:
         )
         self.notes: list[str] = []
         self._rows: Rows | None = None
+        self._origin: Mapping[str, Any] = {}
         self._columns: dict[str, str] = {}
         self._utterances: tuple[Utterance, ...] | None = None
         self._index: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # workers get the rows, not the listing: 100 bytes an utterance for each of them
+        return {**self.__dict__, "_utterances": None, "_index": {}}
 
     def utterances(self) -> Sequence[Utterance]:
         """Return all utterances in the order of the rows; decodes no audio.
@@ -176,13 +182,28 @@ class HubCorpus:
         return self.config.streaming
 
     def fingerprint(self) -> str:
-        """Return sha256 (hex) over all settings that bear on ids, labels or sounds; of local parquet over its files too."""
+        """Return sha256 (hex) over all settings that bear on ids, labels or sounds, and over what they lead to.
+
+        That is, of local parquet, its files; of the hub the commit, asked for once where `revision` names none, and whether the
+        parquet branch of the hub had to be taken, whole or in part.
+
+        Raises:
+            DataError: the dataset cannot be had, or nobody knows its commit.
+        """
         what = self.config.model_dump(mode="json", exclude=set(_NO_CONTENT))
         if self.config.path is not None:
             rows, columns = self._open()
             files = rows.files if isinstance(rows, ParquetRows) else ()
             what["files"] = [[file.name, parquet_mark(file, columns["audio"])] for file in files]
             what["rows"] = rows.count
+        elif not is_commit(self.config.revision):
+            self._open()
+            if not self._origin:
+                raise DataError(
+                    f"{self._what()}: the hub did not say which commit this is; a commit was expected, by which frames are known "
+                    f"again; give one with --corpus-set {self.name}.revision=COMMIT"
+                )
+            what["origin"] = dict(self._origin)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def unused_columns(self) -> list[str]:
@@ -203,10 +224,11 @@ class HubCorpus:
                 files = find_parquet(path, c.config, c.split, allow_partial=c.allow_partial)
                 rows: Rows = ParquetRows(files)
             else:
-                dataset, note = load_hub(c.id or "", c.config, c.split, c.revision, c.streaming, c.allow_partial)
-                if note:
-                    self._warn(note)
-                rows = DatasetRows(dataset, c.columns.get("audio", "audio"), self._what())
+                found = load_hub(c.id or "", c.config, c.split, c.revision, c.streaming, c.allow_partial)
+                if found.note:
+                    self._warn(found.note)
+                self._origin = found.origin
+                rows = DatasetRows(found.dataset, c.columns.get("audio", "audio"), self._what())
             self._columns = self._find_columns(rows.columns)
             self._rows = rows
             if rows.count is not None:
@@ -313,7 +335,11 @@ def _sound(audio: Any, where: str, max_duration_s: float | None) -> np.ndarray:
     data = audio.get("bytes") if isinstance(audio, Mapping) else audio
     path = audio.get("path") if isinstance(audio, Mapping) else None
     if data is None and path:
-        return decode(Path(path), where=f"{where} ({path})", max_duration_s=max_duration_s)
+        file = Path(path)
+        # nobody has looked for it before; that its whole folder is away is no fault of the table
+        if not os.path.exists(file) and os.path.isdir(file.parent):
+            raise BadAudioError(f"{where} ({path}): there is no such file; restore it, or take it out of what lists it")
+        return decode(file, where=f"{where} ({path})", max_duration_s=max_duration_s)
     if not isinstance(data, bytes):
         raise BadAudioError(f"{where}: its audio cell holds neither bytes nor a path; expected {{bytes, path}}")
     return decode(data, where=f"{where} ({path})" if path else where, max_duration_s=max_duration_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,8 @@ from repkit.audio.folder import FolderCorpus
 from repkit.audio.presets import PRESETS
 from repkit.audio.synthetic import SyntheticCorpus
 from repkit.audio.table import ROLES
-from repkit.errors import BadAudioError, RepkitError
+from repkit.errors import DataError, RepkitError
+from repkit.runs.executors import usable_cores
 
 Progress = Callable[[int, int], None]
 """(done, total) after every few utterances; total is 0 while unknown (streams)."""
@@ -113,8 +113,7 @@ def check_corpus(corpus: Corpus, n_jobs: int | None = None, progress: Progress |
     Raises:
         DataError: the corpus cannot be listed at all.
     """
-    jobs = len(os.sched_getaffinity(0)) if n_jobs is None and hasattr(os, "sched_getaffinity") else n_jobs
-    jobs = jobs or os.cpu_count() or 1
+    jobs = n_jobs or usable_cores()
     findings: Iterable[_Finding]
     if isinstance(corpus, FileCorpus | SyntheticCorpus):
         listed = corpus.utterances()
@@ -134,7 +133,7 @@ def check_corpus(corpus: Corpus, n_jobs: int | None = None, progress: Progress |
 
 
 def _look(sound: np.ndarray | Exception) -> _Look:
-    if isinstance(sound, BadAudioError):
+    if isinstance(sound, DataError):
         return _Look(problem=sound.message)
     if isinstance(sound, Exception):
         raise sound
@@ -150,7 +149,7 @@ def _one_by_one(corpus: Corpus, listed: Sequence[Utterance]) -> Iterator[_Findin
 def _read(corpus: Corpus, utterance: Utterance) -> np.ndarray | Exception:
     try:
         return corpus.read(utterance)
-    except BadAudioError as error:
+    except DataError as error:  # what the system did not let us read too: nothing is recorded here
         return error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from repkit.audio.base import file_mark
+from repkit.audio.system_file import unread
 
 PIECES_PER_ROW = 4
 """Pieces looked at for each row of a block of sound: any cell of a quarter of the mean length or more is met."""
@@ -33,12 +34,15 @@ def parquet_mark(path: Path, audio: str) -> str:
         audio: name of its column of sound.
 
     Raises:
-        OSError: the file cannot be read.
+        DataError: the system does not let the file be read.
         ValueError: it is no parquet.
     """
-    found = path.stat()
-    mark = f"{found.st_size} {_hash_of(path, audio, found.st_size, found.st_mtime_ns)}"
-    outside = _files_outside(path, audio, found.st_mtime_ns)
+    try:
+        found = path.stat()
+        mark = f"{found.st_size} {_hash_of(path, audio, found.st_size, found.st_mtime_ns)}"
+        outside = _files_outside(path, audio, found.st_mtime_ns)
+    except OSError as error:
+        raise unread(str(path), error) from error
     if not outside:
         return mark
     digest = hashlib.sha256(mark.encode())

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from repkit.audio.below import files_below, is_hidden
 from repkit.audio.cells import is_missing
+from repkit.audio.system_file import unread
 from repkit.errors import DataError, did_you_mean
 
 Row = dict[str, Any]
@@ -49,18 +50,12 @@ class ParquetRows:
     """Parquet files, read with pyarrow: nothing is copied to a cache, skipping jumps over row groups."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        import pyarrow.parquet as pq
-
         self.files = tuple(files)
         self._groups: list[tuple[Path, int, int]] = []  # file, row group, rows
         self.columns: tuple[str, ...] = ()
         self._names: dict[str, list[str]] = {}
         for path in self.files:
-            try:
-                file = pq.ParquetFile(path)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: could not be read as parquet ({error}); copy it again") from error
-            with file:
+            with _parquet(path) as file:
                 names = tuple(file.schema_arrow.names)
                 if self.columns and set(names) != set(self.columns):
                     raise DataError(
@@ -82,13 +77,11 @@ class ParquetRows:
         return self._iterate(skip, None)
 
     def _iterate(self, skip: int, columns: list[str] | None) -> Iterator[Row]:
-        import pyarrow.parquet as pq
-
         for path, group, count in self._groups:
             if skip >= count:
                 skip -= count
                 continue
-            with pq.ParquetFile(path) as file:
+            with _parquet(path) as file:
                 for batch in file.iter_batches(batch_size=32, row_groups=[group], columns=columns):
                     if skip >= batch.num_rows:
                         skip -= batch.num_rows
@@ -98,13 +91,11 @@ class ParquetRows:
 
     def row(self, index: int) -> Row:
         """Return one whole row."""
-        import pyarrow.parquet as pq
-
         first = 0
         for number, (path, group, count) in enumerate(self._groups):
             if index < first + count:
                 if self._cached is None or self._cached[0] != number:
-                    with pq.ParquetFile(path) as file:
+                    with _parquet(path) as file:
                         self._cached = (number, file.read_row_group(group))
                 found: Row = self._cached[1].slice(index - first, 1).to_pylist()[0]
                 return found
@@ -121,6 +112,22 @@ class ParquetRows:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
+
+
+def _parquet(path: Path) -> Any:
+    """Open a parquet file.
+
+    Raises:
+        DataError: the system does not let us read it, or it is no parquet.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unread(str(path), error) from error
+        raise DataError(f"{path}: could not be read as parquet ({error}); copy it again") from error
 
 
 def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from repkit.audio.base import VALUE, RowProblems, gender_of, shorten
 from repkit.audio.below import files_below
 from repkit.audio.cells import composed, is_comma_number, is_missing, number
 from repkit.audio.emotions import canonical_emotion, is_emotion, unknown_emotion
+from repkit.audio.system_file import unread
 from repkit.errors import DataError, did_you_mean
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -121,6 +122,8 @@ def _rows(table: Path) -> tuple[str, list[str], list[_Row]]:
         raise DataError(
             f"{table}: is not UTF-8 text (byte {error.start}: {error.reason}); save it as CSV in UTF-8"
         ) from error
+    except OSError as error:
+        raise unread(str(table), error) from error
     stated = _FIRST_LINE.match(text)
     text = text[stated.end() :] if stated else text
     first = text.split("\n", 1)[0]
@@ -281,8 +284,11 @@ class _RowReader:
 
     def _path(self, where: str, text: str) -> Path | None:
         path = self.root / text.replace("\\", "/")
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise unread(str(path), error) from error
         if self._files is None:
             self._files = {composed(p.relative_to(self.root).as_posix()).casefold(): p for p in files_below(self.root)}
         spelt_otherwise = self._files.get(composed(Path(text.replace("\\", "/")).as_posix()).casefold())

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plugins": ("repkit.cli.plugins", "List installed components and who brings them."),
 }
 """Name, module that holds a typer app called ``app``, and one line of help."""
+
+
+_LOWER = "lower --batch-size where the command has it, else training.batch_size (--set), or --workers; on a GPU --device cpu may do"
+"""What a user can do about an exhausted memory, where the work itself does not know better."""
 
 
 class LazyGroup(TyperGroup):
@@ -94,8 +102,10 @@ def root(
 def main() -> None:
     """Run the command line; user errors are one message without a traceback.
 
-    Exit codes: 0 ok, 1 bug, 2 usage or recipe, 3 plugin, 4 data, 130 interrupted.
+    Exit codes: 0 ok, 1 bug, 2 usage or recipe, 3 plugin, 4 data, 130 interrupted, by Ctrl-C or SIGTERM.
     """
+    from repkit.runs.device import within_memory
+
     usual = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -107,7 +117,8 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = show
         try:
-            app()
+            with _ending_as_interrupting(), within_memory("repkit", _LOWER):
+                app()
         except RepkitError as error:
             _say("[bold red]error:[/]", str(error))
             sys.exit(error.exit_code)
@@ -115,6 +126,25 @@ def main() -> None:
             if end.code == 130:  # Ctrl-C before or after the work itself
                 _say("[bold red]error:[/]", "interrupted; start the same command again to go on")
             raise
+
+
+@contextmanager
+def _ending_as_interrupting() -> Iterator[None]:
+    """Take SIGTERM, with which batch systems end a job, for Ctrl-C: what is finished is kept and noted. The second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(kind: str, text: str) -> None:

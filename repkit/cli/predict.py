@@ -24,7 +24,8 @@ MOST_ROWS = 40
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run directory of train-ser.")],
-    sound: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER", help="Audio files, or folders of such.")],
+    # texts, because a path of pathlib is not written as it was given
+    sound: Annotated[list[str], typer.Argument(metavar="FILE_OR_FOLDER", help="Audio files, or folders of such.")],
     condition: Annotated[
         str | None, typer.Option(help="Whose models; default the run's reference (BL, where there is one).")
     ] = None,

@@ -94,8 +94,9 @@ def train_ser(
     if dry_run:
         from repkit.workflows.train_ser.where import Where
 
-        Where(executor, device, at_once, scheduler).tried()
-        _show_plan(resolved, corpora, runs, workers, skip_bad_audio=on_bad_audio == "skip")
+        asked = Where(executor, device, at_once, scheduler)
+        asked.tried()
+        _show_plan(resolved, corpora, runs, workers, asked, skip_bad_audio=on_bad_audio == "skip")
         return
     text = find_recipe(recipe).read_text(encoding="utf-8")
     execute(resolved, corpora, text, runs, workers, on_bad_audio, again=again, **where)
@@ -237,20 +238,21 @@ def _announce_baseline(screen: Any, plan: Any) -> None:
 
 
 def _show_plan(
-    resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers: int | None, *, skip_bad_audio: bool
+    resolved: SerRecipe, corpora: dict[str, Any], runs: Path, workers: int | None, where: Any, *, skip_bad_audio: bool
 ) -> None:
     from rich.table import Table
 
     from repkit.runs.directory import RunDirectory
-    from repkit.runs.executors import default_workers, prepare_process
+    from repkit.runs.executors import prepare_process
     from repkit.workflows.train_ser.cost import estimate_seconds
     from repkit.workflows.train_ser.cut import cut_notes
     from repkit.workflows.train_ser.plan import make_plan
+    from repkit.workflows.train_ser.run import Place
 
     prepare_process()
     plan = make_plan(resolved, corpora, skip_bad_audio=skip_bad_audio)
     screen = console()
-    n_workers = workers or default_workers(len(plan.jobs))
+    place = Place.choose(where, workers, plan)
     screen.print(f"protocol   {plan.protocol['id']}  {resolved.protocol.name}")
     for reason, n in sorted(plan.dropped.items()):
         screen.print(f"not used   {n} {reason}")
@@ -268,10 +270,17 @@ def _show_plan(
     screen.print(
         f"jobs       {len(plan.folds)} folds x {len(resolved.seeds)} seeds x {len(plan.conditions)} conditions = {len(plan.jobs)}"
     )
-    expected = time_text(estimate_seconds(plan, n_workers))
+    expected = time_text(estimate_seconds(plan, place.n_workers))
     if done := RunDirectory.finished(runs, resolved.name, plan.signature):
         screen.print(f"finished   {done.path} holds all this already; nothing would be trained without --again")
-    screen.print(f"expected   {expected} on {n_workers} processes (measured on random frames on this machine)")
+    if place.executor == "processes" and place.device == "cpu":
+        screen.print(f"expected   {expected} on {place.told()} (measured on random frames on this machine)")
+    else:  # what was timed is one CPU of this machine
+        screen.print(f"runs on    {place.told()}")
+        alone = "one process" if place.n_workers == 1 else f"{place.n_workers} processes"
+        screen.print(
+            f"expected   not known there; {expected} on {alone} of this machine's CPU (measured on random frames)"
+        )
 
 
 def _show_results(run: Path) -> None:

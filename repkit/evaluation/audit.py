@@ -106,7 +106,7 @@ def unknown_speaker_flags(condition: str, sources: Iterable[Mapping[str, Any]]) 
         sources: provenance of its embeddings; each of ``corpora`` may give a number of ``utterances_of_unknown_speakers``. One
             that lists neither ``speakers`` nor an empty ``corpora`` does not say whom it has heard.
     """
-    sources = [part for source in sources for part in _parts_of(source)]
+    sources = [part for source in sources for part in joined_parts(source)]
     silent = {str(source.get("name") or source.get("encoder") or "unnamed") for source in sources if not _tells(source)}
     flags = []
     if silent:
@@ -125,9 +125,29 @@ def unknown_speaker_flags(condition: str, sources: Iterable[Mapping[str, Any]]) 
     return flags
 
 
-def _parts_of(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def joined_parts(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the provenance of each of the embeddings that are joined, or the one."""
     return [part["source"] for part in source["parts"]] if source.get("encoder") == "joined" else [source]
+
+
+def single_class_flags(utterances: Iterable[Utterance], labels: Mapping[str, str | None]) -> list[str]:
+    """Say that speakers have one class only, so that what is standardised by speaker has lost it with the speaker's mean.
+
+    Args:
+        utterances: of the experiment; those without a speaker or a class do not count.
+        labels: class of each id.
+    """
+    classes: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        label = labels.get(utterance.id)
+        if utterance.speaker and label is not None:
+            classes[utterance.speaker].add(label)
+    single = sorted(speaker for speaker, found in classes.items() if len(found) == 1)
+    if not single:
+        return []
+    return [
+        f"{len(single)} of {len(classes)} speakers have a single class ({_some(single)}): statistics by speaker take the class away"
+    ]
 
 
 def _tells(source: Mapping[str, Any]) -> bool:

@@ -59,7 +59,8 @@ def score_corpora(
 
     Returns:
         per corpus UAR pooled over its test utterances, a corpus' chance being one over the classes that it has; and the
-        plain mean over all corpora, over those trained on and over those held out, where there are any.
+        plain mean over all corpora (unless one of them stands twice), over those trained on and over those held out, where
+        there are any.
     """
     counts = {part: _counts(rows, classes) for part, rows in parts.items()}
     scores = [{**_head(part), **_score(rows, counts[part], classes, n_resamples)} for part, rows in parts.items()]
@@ -107,7 +108,7 @@ def compare_corpora(
         pairs[part], boths[part] = paired_counts(both, classes), both
         interval = bootstrap_difference(*pairs[part], n_resamples=n_resamples)
         p = sign_flip_test(speaker_differences(*pairs[part]))
-        rows.append({**_head(part), **judged(interval, p, both)})
+        rows.append({**_head(part), **judged(interval, p, both, [interval.n_speakers])})
     means = []
     for over, chosen in _groups(list(pairs)).items():
         import pandas as pd
@@ -115,9 +116,9 @@ def compare_corpora(
         interval = bootstrap_mean_difference([pairs[part] for part in chosen], n_resamples=n_resamples)
         shares = np.concatenate([speaker_differences(*pairs[part]) / len(chosen) for part in chosen])
         both = pd.concat([boths[part] for part in chosen])
-        means.append(
-            {"over": over, "corpora": [part[0] for part in chosen], **judged(interval, sign_flip_test(shares), both)}
-        )
+        sizes = [len(pairs[part][0].speakers) for part in chosen]
+        told = judged(interval, sign_flip_test(shares), both, sizes)
+        means.append({"over": over, "corpora": [part[0] for part in chosen], **told})
     return rows, means
 
 
@@ -242,9 +243,14 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _groups(parts: Sequence[Part]) -> dict[str, list[Part]]:
-    """Return what each mean runs over; empty ones are left out."""
+    """Return what each mean runs over; empty ones are left out.
+
+    There is none over all where a corpus stands both trained on and held out: it would count twice, and its speakers would be
+    drawn, and their shares tossed, as if they were other people each time.
+    """
+    once = len({corpus for corpus, _ in parts}) == len(parts)
     groups = {
-        "all": list(parts),
+        "all": list(parts) if once else [],
         "trained_on": [part for part in parts if part[1] is False],
         "held_out": [part for part in parts if part[1]],
     }

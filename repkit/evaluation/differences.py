@@ -17,6 +17,7 @@ from repkit.evaluation.intervals import (
     holm,
     sign_flip_test,
     speaker_differences,
+    widened,
     wilcoxon_test,
 )
 
@@ -29,25 +30,35 @@ MARGIN = 0.01
 """A gain below one point of UAR is taken as none. Source: own design."""
 LEVEL = 0.05
 FEWEST_SPEAKERS = 6
-"""With fewer no sign-flip p below 0.05 exists, so that nothing is concluded."""
+"""With fewer no sign-flip p below 0.05 exists, so that nothing is concluded; where a mean shall show no gain, of each corpus."""
 _KEYS = ["seed", "fold", "id"]
 
 
-def verdict(low: float | None, high: float | None, p: float, n_speakers: int) -> str:
-    """Return what an interval of a difference allows to say. Source: own design.
+def verdict(interval: Interval, p: float, sizes: Sequence[int]) -> str:
+    """Return what the interval of a difference allows to say. Source: own design.
 
     ``"helps"``: the whole interval is above zero and the sign-flip p is below 0.05 (with fewer than six
-    speakers it cannot be). ``"hurts"``: the same below zero. ``"does not help"``: any gain is smaller than one point.
+    speakers it cannot be). ``"hurts"``: the same below zero. ``"does not help"``: any gain is smaller than one point: the
+    interval ends below it after it was widened for the number of speakers, and each corpus has at least six.
     ``"cannot tell"``: all else.
+
+    Args:
+        interval: as the bootstrap gives it.
+        p: two-sided, of the sign-flip test.
+        sizes: speakers of each corpus that the difference is a mean over, or of all of them together.
     """
-    if low is None or high is None:
+    if interval.low is None or interval.high is None:
         return "cannot tell"
-    if low > 0 and p < LEVEL:
+    if interval.low > 0 and p < LEVEL:
         return "helps"
-    if high < 0 and p < LEVEL:
+    if interval.high < 0 and p < LEVEL:
         return "hurts"
     # from fewer speakers than can ever show a gain its absence does not follow either
-    return "does not help" if high < MARGIN and n_speakers >= FEWEST_SPEAKERS else "cannot tell"
+    if min(sizes) < FEWEST_SPEAKERS:
+        return "cannot tell"
+    # no test stands beside the interval here, and over few speakers that of the bootstrap is too narrow
+    high = widened(interval, sizes).high
+    return "does not help" if high is not None and high < MARGIN else "cannot tell"
 
 
 def pairs_of(infos: Mapping[str, ConditionInfo]) -> list[tuple[str, str, str]]:
@@ -147,11 +158,15 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], n
     interval = bootstrap_difference(one, other, n_resamples=n_resamples)
     p = sign_flip_test(speaker_differences(one, other))
     folds = _fold_differences(both, classes)
-    return {**judged(interval, p, both), "p_wilcoxon_folds": wilcoxon_test(list(folds.values())), "by_fold": folds}
+    return {
+        **judged(interval, p, both, [interval.n_speakers]),
+        "p_wilcoxon_folds": wilcoxon_test(list(folds.values())),
+        "by_fold": folds,
+    }
 
 
-def judged(interval: Interval, p: float, both: pd.DataFrame) -> dict[str, Any]:
-    """Return a comparison as JSON values with its verdict; p_holm is p until `adjust`."""
+def judged(interval: Interval, p: float, both: pd.DataFrame, sizes: Sequence[int]) -> dict[str, Any]:
+    """Return a comparison of `paired` rows as JSON values with its verdict (`verdict`); p_holm is p until `adjust`."""
     return {
         "difference": interval.value,
         "low": interval.low,
@@ -163,7 +178,7 @@ def judged(interval: Interval, p: float, both: pd.DataFrame) -> dict[str, Any]:
         "n_seeds": int(both["seed"].nunique()),
         "n_folds": int(both["fold"].nunique()),
         "note": interval.note,
-        "verdict": verdict(interval.low, interval.high, p, interval.n_speakers),
+        "verdict": verdict(interval, p, sizes),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from repkit.config.schema import merge_tables
 from repkit.errors import DataError
+from repkit.evaluation.audit import joined_parts
 from repkit.evaluation.run_files import RunFiles, read_json_file
-
-_NAMED_FLAG = re.compile(r"^transductive: condition\(s\) (.+?) hear ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +94,54 @@ def fold_corpora(files: RunFiles) -> dict[str, FoldCorpora]:
     return found
 
 
-def transductive_conditions(files: RunFiles) -> set[str]:
-    """Return the conditions whose training has heard audio of test speakers without labels.
+def condition_recipe(files: RunFiles, condition: str) -> dict[str, Any]:
+    """Return the run's recipe with a condition's own settings laid over it, as JSON values."""
+    return merge_tables(files.recipe, files.infos[condition].settings)
 
-    Told by the audit's flags (a normalisation that hears test speakers stands for all conditions), by the jobs'
-    unlabelled part, and by ``target_audio`` of conditions without a finished job.
+
+def condition_sources(files: RunFiles, condition: str) -> list[Mapping[str, Any]]:
+    """Return what made the condition's embeddings by data.json, one per corpus, and where several are joined one per part."""
+    stores = _described(files, condition).get("stores", {}).values()
+    return [part for store in stores for part in joined_parts(store.get("source", {}))]
+
+
+def uses_of_test_audio(files: RunFiles, condition: str) -> list[str]:
+    """Return how a condition uses unlabelled audio of the test speakers before it predicts; empty for an inductive one.
+
+    In normalisation, in the statistics of its vectors, in training (by the jobs' unlabelled part; by ``target_audio`` where no
+    job is finished), and in the training of its encoder.
     """
-    found = set()
-    for flag in map(str, files.protocol.get("audit") or ()):
-        if named := _NAMED_FLAG.match(flag):
-            found |= set(named.group(1).split(", ")) & set(files.conditions)
-        elif flag.startswith("transductive: normalisation"):
-            found |= set(files.conditions)
+    recipe, info, uses = condition_recipe(files, condition), files.infos[condition], []
+    mode = (recipe.get("normalisation") or {}).get("mode")
+    if mode in ("per_speaker", "per_corpus"):
+        uses.append(f"frames normalised {mode.replace('_', ' ')}")
+    vector = recipe.get("vector") or {}
+    late = info.has_vector and _described(files, condition).get("fusion", "late") == "late"
+    if late and vector.get("standardise", True) and vector.get("by", "train") != "train":
+        uses.append(f"vector standardised {vector['by'].replace('_', ' ')}")
     speaker_of = files.known("speaker")
-    for condition in files.conditions:
-        jobs = {fold: job for _, fold, job in finished_jobs(files, condition) if (job / "split.json").exists()}
-        if not jobs:
-            settings = files.infos[condition].settings
-            heard = settings.get("target_audio", files.recipe.get("target_audio", "none")) == "test"
-        else:
-            heard = any(_hears_test(read_split(job), speaker_of) for job in jobs.values())
-        if heard:
-            found.add(condition)
-    return found
+    jobs = {fold: job for _, fold, job in finished_jobs(files, condition) if (job / "split.json").exists()}
+    splits = [read_split(job) for job in jobs.values()]
+    heard = [_hears_test(split, speaker_of) for split in splits] or [recipe.get("target_audio", "none") == "test"]
+    if any(heard):
+        uses.append("their audio without labels in training")
+    tested = {speaker_of.get(i) for split in splits for i in split["test"]} if splits else set(speaker_of.values())
+    known = {str(s) for source in condition_sources(files, condition) for s in source.get("speakers") or ()}
+    if tested & known:
+        uses.append(f"{len(tested & known)} of {len(tested)} heard by the encoder")
+    return uses
+
+
+def transductive_conditions(files: RunFiles) -> set[str]:
+    """Return the conditions that use unlabelled audio of the test speakers; see `uses_of_test_audio`."""
+    return {condition for condition in files.conditions if uses_of_test_audio(files, condition)}
+
+
+def _described(files: RunFiles, condition: str) -> Mapping[str, Any]:
+    """Return what data.json says of a condition; empty where it does not or is not there."""
+    path = files.path / "data.json"
+    found = read_json_file(path).get("conditions", {}).get(condition, {}) if path.exists() else {}
+    return dict(found)
 
 
 def _hears_test(split: Mapping[str, list[str]], speaker_of: Mapping[str, str]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from repkit.api import Corpus, Frontend, Utterance
-from repkit.errors import BadAudioError, DataError, StoreError
+from repkit.errors import BadAudioError, DataError, RepkitWarning, StoreError
 from repkit.features.pipeline import ahead
 from repkit.runs.directory import cache_root
 from repkit.runs.executors import Executor
 from repkit.store import SHARD_SIZE, Item, Store, StoreSpec, StoreWriter, open_store
+from repkit.store.files import StoreInUseError
 from repkit.store.fill import Filling, fill
 from repkit.store.manifest import MANIFEST
 
@@ -25,6 +28,7 @@ OnBadAudio = Literal["stop", "skip"]
 T = TypeVar("T")
 R = TypeVar("R")
 _SHOWN = 20
+_LOOK_AGAIN_S = 1.0  # between two looks whether another process is done
 
 
 def frames_spec(
@@ -62,6 +66,8 @@ def cached_frames(
 ) -> Store:
     """Return the frames of a corpus from the cache, where they are made if they are not there yet.
 
+    While another process makes them, as of many that start together one does, this one waits, and says so once.
+
     Args:
         corpus: where the sound comes from.
         frontend: waveforms to frames.
@@ -93,6 +99,7 @@ def cached_frames(
         most_workers=most_workers,
         executor=executor,
         notice=notice,
+        wait=True,
     )
 
 
@@ -110,6 +117,7 @@ def extract_frames(
     most_workers: int | None = None,
     executor: Executor | None = None,
     notice: Callable[[str], None] | None = None,
+    wait: bool = False,
 ) -> Store:
     """Fill a store with the frames of all utterances of a corpus; go on where an earlier run was stopped.
 
@@ -130,11 +138,12 @@ def extract_frames(
             begins here and goes on with one process per core if that is expected to be sooner done.
         most_workers: upper limit of what None chooses.
         executor: where to make the shards instead; see `repkit.store.fill.fill`.
-        notice: told in a sentence when several processes are used.
+        notice: told in a sentence when several processes are used, or another one is waited for.
+        wait: wait while another process fills this store, instead of refusing; a `RepkitWarning` says so where `notice` is None.
 
     Raises:
         DataError: audio that cannot be used (``on_bad_audio="stop"``); `problems` lists 20 at most.
-        StoreError: the folder holds another store, a damaged one, or the disk is full.
+        StoreError: the folder holds another store, a damaged one, or is being filled by another process, or the disk is full.
         UsageError: several workers for a corpus or a frontend that cannot be sent to another process.
     """
     spec = frames_spec(corpus, frontend, max_duration_s=max_duration_s, dtype=dtype)
@@ -143,19 +152,44 @@ def extract_frames(
         if on_bad_audio == "stop" and store.left_out:
             raise bad_audio_error(corpus.name, list(store.left_out.items()), path)
         return store
-    with StoreWriter(path, spec, shard_size) as writer, one_thread():
+
+    def say(text: str) -> None:
+        text = f"frames of {corpus.name}: {text}"
+        if notice is None:
+            warnings.warn(text, RepkitWarning, stacklevel=3)
+        else:
+            notice(text)
+
+    with _writer(path, spec, shard_size, say if wait else None) as writer, one_thread():
         fill(
             [Filling(writer, FramesSource(corpus, frontend, max_duration_s), listing(corpus), one_pass(corpus))],
             workers=workers,
             most_workers=most_workers,
             executor=executor,
             progress=None if progress is None else lambda _, n, seconds: progress(n, seconds / 3600),
-            notice=None if notice is None else lambda text: notice(f"frames of {corpus.name}: {text}"),
+            notice=None if notice is None else say,
         )
         if on_bad_audio == "stop" and writer.left_out:
             raise bad_audio_error(corpus.name, list(writer.left_out.items()), path)
         writer.finish()
     return open_store(path, spec)
+
+
+def _writer(
+    path: str | os.PathLike[str], spec: StoreSpec, shard_size: int, waiting: Callable[[str], None] | None
+) -> StoreWriter:
+    """Return the writer of a store; `waiting` is told once that it waits for another process, None refuses to wait."""
+    told = False
+    while True:
+        try:
+            return StoreWriter(path, spec, shard_size)
+        except StoreInUseError:
+            if waiting is None:
+                raise
+            if not told:
+                waiting("another process is making them; waiting for it")
+                told = True
+            time.sleep(_LOOK_AGAIN_S)
 
 
 @dataclass(frozen=True)

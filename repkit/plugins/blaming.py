@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ def blaming(group: str, name: str, passing: tuple[type[Exception], ...] = ()) ->
     Args:
         group: entry-point group.
         name: of the component.
-        passing: what is not its fault, besides repkit's own errors, which tell a user what to do already.
+        passing: what is not its fault, besides an exhausted memory (`is_out_of_memory`) and repkit's own errors, which tell a
+            user what to do already.
 
     Raises:
         PluginError: in place of any other exception.
@@ -29,6 +31,8 @@ def blaming(group: str, name: str, passing: tuple[type[Exception], ...] = ()) ->
     except unblamed:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise PluginError(
             f"{blame(group, name)}: {type(error).__name__}{_place(group, name, error)}: {error}; a component that keeps the "
             f"contract of repkit.api was expected; run `repkit plugins check {name}`, mend it or choose another"
@@ -58,8 +62,8 @@ def blaming_the_one(
             if _place(group, name, error):
                 with blaming(group, name, passing):
                     raise
-        nobodys = (RepkitError, RepkitWarning, OSError, MemoryError, *passing)
-        if not suspecting or not strangers or isinstance(error, nobodys):
+        nobodys = (RepkitError, RepkitWarning, OSError, *passing)
+        if not suspecting or not strangers or isinstance(error, nobodys) or is_out_of_memory(error):
             raise
         who = " or ".join(dict.fromkeys(blame(*pair) for pair in strangers))
         checks = " and ".join(f"`repkit plugins check {name}`" for name in dict.fromkeys(name for _, name in strangers))
@@ -67,6 +71,15 @@ def blaming_the_one(
             f"{who}: {type(error).__name__}: {error}; it was raised by work on what the component had returned; one that keeps "
             f"the contract of repkit.api was expected; run {checks}, mend it or choose another"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that memory is exhausted, of this machine or of its GPU; imports no torch."""
+    torch = sys.modules.get("torch")  # who has not imported it cannot have raised its error
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # torch's error for this machine's memory has no class of its own
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _place(group: str, name: str, error: BaseException) -> str:
@@ -96,4 +109,4 @@ def place_in(module: str, error: BaseException) -> str:
     return own[-1] if own else ""
 
 
-__all__ = ["blaming", "blaming_the_one", "place_in"]
+__all__ = ["blaming", "blaming_the_one", "is_out_of_memory", "place_in"]

@@ -222,7 +222,8 @@ def _heard_part(state: State) -> list[str]:
     told: dict[str, dict[str, None]] = {}
     for run in state["runs"]:
         for flag in run["flags"]:
-            if "has heard" in flag or flag.startswith(("transductive", "selected on test", "vector per_speaker")):
+            by_speaker = "speakers have a single class" in flag  # what the per-speaker half of the gate can show
+            if by_speaker or "has heard" in flag or flag.startswith(("transductive", "selected on test")):
                 told.setdefault(flag, {})[f"{run['head']}/{run['corpus']}"] = None
     unknown = [one["name"] for one in state["stores"] if one["role"] == "trained" and not one["heard"]]
     lines = [f"- {flag} ({', '.join(where)})" for flag, where in told.items()]

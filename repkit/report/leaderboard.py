@@ -62,7 +62,7 @@ def make_board(run_dirs: Iterable[str | Path], *, protocols: Sequence[str] = (),
 
 def _group(entries: list[Entry], n_resamples: int) -> dict[str, Any]:
     """Return one split and label set, ranked: systems that use nothing of the test speakers, and those that do."""
-    entries.sort(key=lambda e: (-e.row["uar"]["mean"], e.row["system"], e.row["run"]))
+    entries.sort(key=lambda e: (-_ranked_by(e), e.row["system"], e.row["run"]))
     inductive = [entry for entry in entries if not entry.row["test_speakers"]]
     others = [entry for entry in entries if entry.row["test_speakers"]]
     first, split = [*inductive, *others][0], entries[0].split
@@ -100,16 +100,22 @@ def _folds_without(entry: Entry, split: Split | None) -> int | None:
     return sum(bool((of_fold[present] == 0).any()) for of_fold in of_folds)
 
 
+def _ranked_by(entry: Entry) -> float:
+    """Return the UAR by which a system is ranked, without what rounding alone makes of equal answers."""
+    return round(float(entry.row["uar"]["mean"]), 9)
+
+
 def _ranked(entries: Sequence[Entry], n_resamples: int) -> list[dict[str, Any]]:
-    """Return the rows with rank and the difference from the first, in pooled UAR, paired by speaker."""
-    rows = []
-    for rank, entry in enumerate(entries, start=1):
-        against = None
-        if rank > 1:
+    """Return the rows with rank, alike for equal UAR, and the difference from the first, in pooled UAR, paired by speaker."""
+    rows: list[dict[str, Any]] = []
+    for place, entry in enumerate(entries, start=1):
+        tied = place > 1 and _ranked_by(entries[place - 2]) == _ranked_by(entry)
+        rank, against = rows[-1]["rank"] if tied else place, None
+        if place > 1:
             best = entries[0].counts
             interval = bootstrap_difference(entry.counts, best, n_resamples=n_resamples)
             p = sign_flip_test(speaker_differences(entry.counts, best))
-            says = verdict(interval.low, interval.high, p, interval.n_speakers)
+            says = verdict(interval, p, [interval.n_speakers])
             against = {
                 "difference": interval.value, "low": interval.low, "high": interval.high, "p_sign_flip": p,
                 "told_apart": says == "hurts",

@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repkit.api import Fold, Utterance
-from repkit.config.schema import merge_tables
 from repkit.errors import DataError
+from repkit.evaluation.audit import unknown_speaker_flags
 from repkit.evaluation.intervals import SpeakerCounts, count_by_speaker
-from repkit.evaluation.job_files import finished_jobs, fit_record, read_split, transductive_conditions
+from repkit.evaluation.job_files import (
+    condition_recipe,
+    condition_sources,
+    finished_jobs,
+    fit_record,
+    read_split,
+    uses_of_test_audio,
+)
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.published_split import PublishedSplit, Split, load_split, split_names, utterance_name
 from repkit.evaluation.results import score_condition
@@ -100,7 +107,6 @@ def read_entries(
     if split is not None:
         speaker_of = {str(i): split.speaker_of[utterance_name(str(i))] for i in files.utterances["id"]}
     rows = rows.assign(speaker=rows["id"].map(speaker_of))
-    hearing = transductive_conditions(files)
     entries, refused = [], []
     for condition in files.conditions:
         reason = _reason_against(files, condition) or _coverage(rows[rows["condition"] == condition], files, split)
@@ -108,7 +114,7 @@ def read_entries(
             refused.append(Refusal(name, condition, reason))
         else:
             entry = _entry(files, name, condition, view, rows, split, n_resamples)
-            entry.row["test_speakers"] = _uses_of_test(files, condition, condition in hearing, rows)
+            entry.row["test_speakers"] = _uses_of_test(files, condition)
             entries.append(entry)
     return entries, refused
 
@@ -152,19 +158,10 @@ def _other_parts(files: RunFiles, folds: Sequence[Fold]) -> str | None:
     return None
 
 
-def _recipe_of(files: RunFiles, condition: str) -> dict[str, Any]:
-    return merge_tables(files.recipe, files.infos[condition].settings)
-
-
-def _sources(files: RunFiles, condition: str) -> list[Mapping[str, Any]]:
-    """Return what made the condition's embeddings, one per corpus, and where several are joined one per part."""
-    described = _optional(files.path / "data.json").get("conditions", {}).get(condition, {})
-    sources = [store.get("source", {}) for store in described.get("stores", {}).values()]
-    return [part for source in sources for part in _parts(source)]
-
-
-def _parts(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [part["source"] for part in source["parts"]] if source.get("encoder") == "joined" else [source]
+def _tables_of(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the training table of each phase of a recipe, or the one."""
+    base = recipe.get("training") or {}
+    return [{**base, **(phase.get("training") or {})} for phase in recipe.get("phases") or ({},)]
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -173,24 +170,24 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _reason_against(files: RunFiles, condition: str) -> str | None:
     """Return why a condition is not ranked, None where it is."""
-    recipe = _recipe_of(files, condition)
+    recipe = condition_recipe(files, condition)
     phases = recipe.get("phases") or ()
     parts = files.protocol["parts"]
     own = (parts.get("selection_of") or {}).get(condition, parts.get("selection"))
-    chosen = [recipe.get("training", {}).get("select_by"), own]
-    chosen += [phase.get("training", {}).get("select_by") for phase in phases]
-    if "test" in chosen:
+    chosen = str(own).split(", ")  # several where phases choose differently
+    if "test" in [*chosen, *(table.get("select_by") for table in _tables_of(recipe))]:
         return "its settings were selected on the test folds"
     if any(phase.get("initial", "previous") not in ("previous", "fresh") for phase in phases):
         return "it starts from the weights of another run, whose speakers are not known here"
-    sources = _sources(files, condition)
+    sources = condition_sources(files, condition)
     pretrained = [source for source in sources if source.get("encoder") == SELF_SUPERVISED]
     if pretrained:
         names = {str(source.get("model") or source.get("name")) for source in pretrained}
         return f"its vectors come from pretrained self-supervised weights ({', '.join(sorted(names))})"
     if files.infos[condition].has_vector and not sources:
         return "data.json does not say what made its vectors"
-    return None
+    unknown = [flag.removeprefix(f"condition {condition}: ") for flag in unknown_speaker_flags(condition, sources)]
+    return "; ".join(unknown) or None
 
 
 def _coverage(rows: pd.DataFrame, files: RunFiles, split: Split | None) -> str | None:
@@ -214,12 +211,12 @@ def _entry(
     # seeds of one system averaged, so that systems of different seeds can be paired: totals are the same for each
     counts = SpeakerCounts(counts.speakers, counts.hits.mean(0, keepdims=True), counts.totals.mean(0, keepdims=True))
     references = {utterance_name(i) if split else i: label for i, label in zip(rows["id"], rows["label"])}
-    recipe = _recipe_of(files, condition)
+    recipe = condition_recipe(files, condition)
     environment = _optional(files.path / "environment.json")
     jobs = [read_json_file(job / "done.json") for _, _, job in finished_jobs(files, condition)]
     sizes = {int(job["parameters"]) for job in jobs if job.get("parameters")}
     epochs = {int(job["epochs"]) for job in jobs if job.get("epochs")} if not _fitted(files, condition) else set()
-    chosen = str((recipe.get("training") or {}).get("select_by", "dev.uar"))
+    chosen = dict.fromkeys(str(table.get("select_by", "dev.uar")) for table in _tables_of(recipe))
     command = files.path / "command.txt"
     row = {
         "run": run,
@@ -231,8 +228,8 @@ def _entry(
         "epochs": [min(epochs), max(epochs)] if epochs else None,
         "parameters": [min(sizes), max(sizes)] if sizes else None,
         "heard": _heard(files, condition),
-        "pretrained": _pretrained(_sources(files, condition)),
-        "selection": SELECTION.get(chosen, chosen),
+        "pretrained": _pretrained(condition_sources(files, condition)),
+        "selection": ", then ".join(SELECTION.get(how, how) for how in chosen),
         "protocol_id": files.protocol_id,
         "date": _date(str(read_json_file(files.path / "status.json").get("time", ""))),
         "repkit": environment.get("repkit"),
@@ -247,7 +244,7 @@ def _model_words(files: RunFiles, condition: str, recipe: Mapping[str, Any]) -> 
     """Return model and input, for example ``svm (rbf) on opensmile-IS09``."""
     model = recipe.get("model") or {"name": "attentive_cnn"}
     kernel = f" ({model['kernel']})" if "kernel" in model else ""
-    vectors = sorted({str(source.get("name", "vectors")) for source in _sources(files, condition)})
+    vectors = sorted({str(source.get("name", "vectors")) for source in condition_sources(files, condition)})
     # what is fitted in one go reads vectors alone
     frames = [] if _fitted(files, condition) else [str((recipe.get("frontend") or {"name": "log_mel"})["name"])]
     return f"{model['name']}{kernel} on {' + '.join([*frames, *vectors])}"
@@ -267,7 +264,7 @@ def _fitted(files: RunFiles, condition: str) -> bool:
 def _heard(files: RunFiles, condition: str) -> list[str]:
     """Return the unlabelled speech that the condition's encoder has heard."""
     found: dict[str, None] = {}
-    for source in _sources(files, condition):
+    for source in condition_sources(files, condition):
         for corpus in source.get("corpora") or ():
             hours = f" ({corpus['hours']:.2f} h)" if "hours" in corpus else ""
             found[f"{corpus.get('name', '?')}{hours}"] = None
@@ -284,24 +281,10 @@ def _pretrained(sources: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(sorted(found)) or "none"
 
 
-def _uses_of_test(files: RunFiles, condition: str, hears: bool, rows: pd.DataFrame) -> list[str]:
+def _uses_of_test(files: RunFiles, condition: str) -> list[str]:
     """Return what of the test speakers a condition uses before it predicts; empty for an inductive one."""
-    recipe, uses = _recipe_of(files, condition), []
-    mode = (recipe.get("normalisation") or {}).get("mode")
-    if mode in ("per_speaker", "per_corpus"):
-        uses.append(f"frames normalised {mode.replace('_', ' ')}")
-    vector = recipe.get("vector") or {}
-    if files.infos[condition].has_vector and vector.get("standardise", True) and vector.get("by", "train") != "train":
-        uses.append(f"vector standardised {vector['by'].replace('_', ' ')}")
-    if hears and not uses:
-        uses.append("their audio without labels in training")
-    heard = {str(s) for source in _sources(files, condition) for s in source.get("speakers") or ()}
-    of_run = files.known("speaker")
-    tested = {of_run[i] for i in rows["id"].unique() if i in of_run}
-    if tested & heard:
-        uses.append(f"{len(tested & heard)} of {len(tested)} heard by the encoder")
-    tables = [recipe.get("training") or {}, *(phase.get("training") or {} for phase in recipe.get("phases") or ())]
-    if any(table.get("class_weights") == "balanced_all" for table in tables):
+    uses = uses_of_test_audio(files, condition)
+    if any(table.get("class_weights") == "balanced_all" for table in _tables_of(condition_recipe(files, condition))):
         uses.append("their label counts in the class weights")
     return uses
 

@@ -21,7 +21,7 @@ LEGEND = (
     "together. *Inductive* systems use nothing of the test speakers before they predict. *Transductive* ones do, as their "
     "last column says, and are ranked by themselves: their ranks and those of the others must not be mixed. Letters stand "
     "for protocol ids: the test utterances are the same, what the list of letters names is not. Systems with pretrained "
-    "self-supervised weights are not ranked; *pretrained weights* names any other encoder that was trained elsewhere."
+    "self-supervised weights are not ranked, nor those whose encoder does not say whom it has heard; *pretrained weights* names any other encoder that was trained elsewhere."
 )
 
 

@@ -56,8 +56,8 @@ def _differences(page: Page) -> list[str]:
         "Points of UAR, paired on the same utterances, with the 95 % interval over speakers; p: sign flips over speakers, "
         "adjusted by Holm for all conditions and corpora of the table (means: for the conditions). The verdict reads each "
         "cell alone: *better* (*worse*) when the whole interval lies above (below) zero and the unadjusted p is below "
-        "0.05, *not better* when the interval ends below +1 point, *cannot tell* in all other cases and always with fewer "
-        "than six speakers.",
+        "0.05, *not better* when the interval, widened for the number of speakers, ends below +1 point, *cannot tell* in all "
+        "other cases and always with fewer than six speakers (of a mean, in any of its corpora, where there is no gain).",
         corpus_tables.corpus_differences_table(found, means, page.shown),
     ]
 

@@ -56,7 +56,7 @@ def transductive_note(page: Page) -> list[str]:
     if not names:
         return []
     return [
-        f"{DAGGER} transductive: training or normalisation has heard audio of the test speakers, without labels "
+        f"{DAGGER} transductive: normalisation, training or the encoder's own training has heard audio of the test speakers, without labels "
         f"({', '.join(names)}). Such scores answer another question than those of conditions that hear the test speakers "
         "for the first time."
     ]

@@ -61,7 +61,7 @@ def worth_part(page: Page) -> list[str]:
     part.append(tables.differences_table(found, page.shown, systems))
     part.append(
         "*helps*, *better* (*hurts*, *worse*): the whole interval lies above (below) zero and p is below 0.05; *does not "
-        "help*, *not better*: the interval ends below +1 point; *cannot tell*: all else, and always with fewer than six "
+        "help*, *not better*: the interval, widened for the number of speakers, ends below +1 point; *cannot tell*: all else, and always with fewer than six "
         "speakers. Each row is judged alone; whoever picks the best should read p, Holm. p (speakers): permutation by sign flips over "
         "speakers; Holm: adjusted for all rows of this table; p (folds): Wilcoxon over folds, whose trainings share "
         "data. The intervals say how another draw of speakers would change the difference; seeds beyond those run are "

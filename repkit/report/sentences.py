@@ -109,6 +109,7 @@ def corpora_conclusion(condition: str, differences: Sequence[Row], means: Sequen
     said = [
         f"{OVER_WORDS[mean['over']]} ({len(mean['corpora'])}) {points(mean['difference'])} points "
         f"{span(mean['low'], mean['high'], signed=True)}, {SAYS[mean['verdict']]}"
+        + (f" ({mean['note']})" if mean["note"] else "")
         for mean in of_means
     ]
     by_verdict = {

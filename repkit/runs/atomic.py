@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-import threading
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +28,6 @@ TEMPORARY = "*.tmp.*"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXT = re.compile(r"no space left|file too large|disk quota exceeded|errno = (?:28|27|122)\b", re.IGNORECASE)
 _counter = itertools.count()
-_umask = threading.Lock()
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -71,14 +70,23 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_to_others(path: Path) -> None:
-    """Give a file at least the rights that a newly made one has here (umask); safetensors makes its files for their owner alone."""
-    with _umask:  # it can be read only by setting it, and of two at a time one would leave the other's
-        mask = os.umask(0o077)
-        os.umask(mask)
-    has = path.stat().st_mode & 0o7777
-    with suppress(OSError):  # file systems without such rights
-        if has | (0o666 & ~mask) != has:
-            path.chmod(has | (0o666 & ~mask))
+    """Give a file that is its owner's alone the rights of any new file in its folder; safetensors makes its files so.
+
+    These are asked of a file made for it: umask does not tell them where the folder has an access list of its own.
+    """
+    has = stat.S_IMODE(path.stat().st_mode)
+    if has & 0o077:
+        return
+    probe = temporary_name(path)
+    with suppress(OSError):  # file systems without such rights, a disk without room for one more file
+        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            usual = stat.S_IMODE(os.fstat(handle).st_mode)
+        finally:
+            os.close(handle)
+            probe.unlink()
+        if has | usual != has:
+            path.chmod(has | usual)
 
 
 def publish(temporary: Path, path: Path) -> None:

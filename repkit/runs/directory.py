@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,11 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from repkit.errors import DataError, RepkitError, UsageError
+from repkit.errors import DataError, RepkitError, RepkitWarning, UsageError
 from repkit.runs.atomic import disk_full_message, is_disk_full, open_to_others, sync_folder, write_json_atomic
 
 JOB_FILES = ("done.json", "predictions.parquet")
 """What a finished job cannot be without: that it is done, and what every score is computed from."""
+
+LOCK = "lock"
+"""Name of the file by which a process holds a folder."""
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+"""What file systems without locks answer: Lustre mounted without ``-o flock``, NFS without a lock service."""
 
 
 def canonical_hash(value: object) -> str:
@@ -217,26 +225,112 @@ def make_folder(folder: Path, what: str) -> None:
         ) from error
 
 
+def check_writable(folder: Path, what: str) -> None:
+    """Refuse a folder that will be made or written to when hours of work are done; nothing is made.
+
+    Args:
+        folder: need not be there.
+        what: option that names it, for the message.
+
+    Raises:
+        UsageError: it, or what it would lie in, may only be read.
+    """
+    whole = folder.absolute()
+    there = next(one for one in (whole, *whole.parents) if one.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{what} {folder}: {there} cannot be written to; a writable folder was expected; choose another {what}, or check "
+            "its rights and its disk"
+        )
+
+
+class FolderInUseError(UsageError):
+    """Another process holds a folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; the lock goes with the process, however it ends.
 
-    Raises:
-        UsageError: another process holds it.
-    """
-    import fcntl
+    It is that of a file opened for writing: between machines, NFS and Lustre lock neither folders nor files that are only read.
+    Where the file system has no locks, a `RepkitWarning` says so, and nobody is kept out. Whoever holds a folder may delete its
+    lock file. Source: own design.
 
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{folder}: another process is at work here; expected to be alone; wait for it or stop it"
-            ) from error
+    Raises:
+        FolderInUseError: another process holds it.
+        UsageError: its lock file may not be written.
+        DataError: the disk is full.
+    """
+    handle = _lock(folder)
+    try:
         yield
+    finally:
+        os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    """Return an open handle of the folder's lock file, with the lock."""
+    path = folder / LOCK
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if is_disk_full(error):
+                raise DataError(disk_full_message(path)) from error
+            raise UsageError(
+                f"{path}: {error.strerror}; a file that this user may write was expected, it keeps two processes from working in "
+                "one folder; have its owner open it to you, or choose another folder"
+            ) from error
+        try:
+            _flock(handle, folder)
+            if _is_still(path, handle):
+                return handle
+            os.close(handle)  # whoever held it has deleted it since we opened it: it keeps nobody out
+        except BaseException:
+            os.close(handle)
+            raise
+
+
+def _flock(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FolderInUseError(
+            f"{folder}: another process is at work here; expected to be alone; wait for it or stop it"
+        ) from error
+    except (ImportError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise UsageError(
+                f"{folder}: could not be locked ({error}); a file system that locks files was expected; choose another folder"
+            ) from error
+        warnings.warn(
+            f"{folder}: its file system has no locks ({error}); see to it that one process at a time works in this folder",
+            RepkitWarning,
+            stacklevel=2,
+        )
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the path leads to the file that is open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def cache_root() -> Path:
-    """Return the folder for frames that can be made again: $REPKIT_CACHE, else ``~/.cache/repkit``."""
-    given = os.environ.get("REPKIT_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "repkit"
+    """Return the folder for frames that can be made again: $REPKIT_CACHE, else $XDG_CACHE_HOME or ``~/.cache`` and ``repkit``.
+
+    Raises:
+        UsageError: none of these is set and this user has no home.
+    """
+    if given := os.environ.get("REPKIT_CACHE"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repkit"
+    except RuntimeError as error:
+        raise UsageError(
+            f"cache: {error}; a folder for frames was expected; name one in the environment variable REPKIT_CACHE"
+        ) from error

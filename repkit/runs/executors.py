@@ -17,6 +17,7 @@ from multiprocessing import parent_process
 from typing import Any, Literal, Protocol
 
 from repkit.errors import RepkitError, UsageError, did_you_mean
+from repkit.runs.device import within_memory
 from repkit.runs.worker_start import enter_worker, start_workers, stop_workers
 
 _SILENCE_S = 0.5
@@ -151,8 +152,14 @@ def keep_freed_memory() -> bool:
 
 def default_workers(n_jobs: int) -> int:
     """Return the number of processes for n_jobs jobs: one per core this process may use, never more than jobs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, n_jobs))
+    return max(1, min(usable_cores(), n_jobs))
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use: fewer than there are by its affinity or its container's quota."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def run_jobs(
@@ -211,7 +218,9 @@ def _work(
             return
         events.put(Event("started", job, number))
         try:
-            summary = function(context, job, lambda epoch, job=job: on_epoch(job, epoch))
+            # here, because the parent is told of other errors in words, and no more knows what they are
+            with within_memory(f"job {job}", "lower --workers or the size of the batches"):
+                summary = function(context, job, lambda epoch, job=job: on_epoch(job, epoch))
         except RepkitError as error:
             events.put(Event("failed", job, number, error))
         except (Exception, SystemExit):  # noqa: BLE001 - handed to the parent, which raises it with its traceback

@@ -67,12 +67,22 @@ def start_workers(n_workers: int, module: str, target: Callable[..., None], argu
                     worker.start()
             except BaseException as error:
                 stop_workers(workers)
-                # the server takes 256 handles at most, one per tensor; a spawned process any number
-                if method == "spawn" or not (isinstance(error, ValueError) and "too many fds" in str(error)):
+                if method == "spawn" or not _only_of_the_server(error):
                     raise
             else:
                 break
     return workers
+
+
+def _only_of_the_server(error: BaseException) -> bool:
+    """Whether the fork server could not do what spawning can.
+
+    It takes 256 handles at most, one per tensor, and its socket lies in $TMPDIR, whose path may be too long for one.
+    """
+    text = str(error)
+    return (isinstance(error, ValueError) and "too many fds" in text) or (
+        isinstance(error, OSError) and "AF_UNIX path too long" in text
+    )
 
 
 def enter_worker(environment: Mapping[str, str]) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from repkit.runs.atomic import open_to_others
+from repkit.runs.atomic import TEMPORARY, open_to_others, sync_folder, temporary_name
 from repkit.stage_one.folders import WEIGHTS_SUM, quiet_transformers, weights_sha256
 
 
 def export_encoder(model: PreTrainedModel, folder: Path) -> str:
-    """Save config (with frontend, provenance and the weights' checksum) and weights under folder; return their SHA-256 (hex)."""
-    temporary = folder.with_name(f"{folder.name}.tmp.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Save config (with frontend, provenance and the weights' checksum) and weights under folder; return their SHA-256 (hex).
+
+    An earlier encoder there is kept until this one is whole. Folders beside it that a killed process left unfinished are deleted,
+    so nobody else may write there.
+    """
+    temporary, old = temporary_name(folder), temporary_name(folder)
     with quiet_transformers():
         model.save_pretrained(temporary)
     found = weights_sha256(temporary)
@@ -27,6 +31,11 @@ def export_encoder(model: PreTrainedModel, folder: Path) -> str:
         open_to_others(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        folder.rename(old)
     temporary.rename(folder)
+    sync_folder(folder.parent)
+    for stray in folder.parent.glob(TEMPORARY):
+        if stray.is_dir():
+            shutil.rmtree(stray, ignore_errors=True)
     return found

@@ -13,6 +13,7 @@ import torch
 
 from repkit.errors import UsageError, did_you_mean
 from repkit.plugins import components
+from repkit.runs.device import settle_device
 from repkit.runs.directory import read_json
 
 MODEL_TYPE = "repkit_gru_autoencoder"
@@ -150,10 +151,8 @@ def refuse_damaged(folder: Path, where: str) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    """Return the device of an encoder's setting ``device``; see `repkit.runs.device.settle_device`."""
+    return settle_device(name, "encoder setting device")
 
 
 @contextmanager

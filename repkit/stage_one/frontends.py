@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repkit.errors import UsageError
+from repkit.errors import BadAudioError, UsageError
 from repkit.plugins.guards import make_frontend
 from repkit.stage_one.trim import Trimmed
 
@@ -56,15 +56,18 @@ def frames_of(waveforms: Sequence[np.ndarray], frontend: Any) -> list[np.ndarray
     """Return (T_i, F) float32 frames of mono waveforms (S_i,) at 16 kHz, one by one (batches of them are no faster).
 
     Raises:
-        UsageError: a waveform is too short for one frame.
+        BadAudioError: a waveform is too short for one frame.
     """
     frames = []
-    for waveform in waveforms:
-        samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
+    for place, waveform in enumerate(waveforms):
+        samples = torch.from_numpy(np.require(waveform, np.float32, ["C", "W"]))[None]
         values, counts = frontend(samples, torch.tensor([samples.shape[1]]))
         if not int(counts[0]):
             seconds = samples.shape[1] / frontend.sample_rate
-            raise UsageError(f"waveform of {seconds:.3f} s: too short for one frame; leave it out or record more")
+            raise BadAudioError(
+                f"waveform {place} of {len(waveforms)} (counted from 0): {seconds:.3f} s are too short for one frame; at least "
+                "one was expected; leave it out or record more"
+            )
         frames.append(values[0, : int(counts[0])].numpy())
     return frames
 

@@ -331,8 +331,9 @@ class GruAutoencoderEncoder:
             )
         if config.untrained:
             with torch.random.fork_rng(devices=[]):
-                # not as a training draws them, which would change the controls that have been made before
-                torch.manual_seed(self.seed)
+                # not as a training draws them, which would change the controls that have been made before; and not by
+                # torch.manual_seed, which would set the generators of GPUs too, for good
+                torch.random.default_generator.manual_seed(self.seed)
                 settings.init = config.init or settings.init
                 model = GruAutoencoder(settings)
         else:
@@ -356,8 +357,8 @@ class GruAutoencoderEncoder:
         """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch.
 
         Raises:
-            UsageError: waveforms that are not mono, or too short.
-            BadAudioError: empty waveforms, or samples that are not finite.
+            UsageError: waveforms that are not mono.
+            BadAudioError: empty or too short waveforms, or samples that are not finite.
         """
         return self.encode_frames(frames_of(sound_waveforms(waveforms), self.model.frontend))
 

@@ -296,8 +296,8 @@ class GruEncoderEncoder:
         """Return one (D,) vector or (T, D) sequence per waveform, float32, whatever the batch.
 
         Raises:
-            UsageError: waveforms that are not mono, or too short.
-            BadAudioError: empty waveforms, or samples that are not finite.
+            UsageError: waveforms that are not mono.
+            BadAudioError: empty or too short waveforms, or samples that are not finite.
         """
         return self.encode_frames(frames_of(sound_waveforms(waveforms), self.model.frontend))
 
@@ -330,7 +330,8 @@ def _untrained(trained: GruEncoder, init: str, seed: int) -> GruEncoder:
     """Return an encoder of the same architecture and constants with random weights."""
     config = GruEncoderConfig(**{**trained.config.to_dict(), "init": init})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "weights"))  # where a training with this seed begins
+        # where a training with this seed begins; torch.manual_seed would set the generators of GPUs too, for good
+        torch.random.default_generator.manual_seed(derive_seed(seed, "weights"))
         model = GruEncoder(config)
     model.mean.copy_(trained.mean)
     model.deviation.copy_(trained.deviation)

@@ -91,3 +91,14 @@ def _lost(out: Path) -> str | None:
     if told is not None and weights_sha256(encoder) != told:
         return f"the weights in {encoder} are damaged or were replaced"
     return None
+
+
+def tell_of_move(out: Path, begun_on: str, goes_on_on: str, precision: str) -> None:
+    """Warn where a training goes on on another kind of device (``cpu``, ``cuda`` ...) than it was begun on."""
+    if begun_on != goes_on_on:
+        warnings.warn(
+            f"{out}: begun on {begun_on}, goes on on {goes_on_on}, in {precision} as before; the same kind of device was expected; "
+            "go on there if the encoder must be that of an uninterrupted training to the last bit",
+            RepkitWarning,
+            stacklevel=3,
+        )

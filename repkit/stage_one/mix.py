@@ -92,8 +92,8 @@ class Member(NamedTuple):
 
 
 def _blaming(component: str) -> AbstractContextManager[None]:
-    """Name the distribution whose objective fails; a full device is not its fault."""
-    return blaming("repkit.pretraining", component, passing=(torch.OutOfMemoryError,))
+    """Name the distribution whose objective fails."""
+    return blaming("repkit.pretraining", component)
 
 
 def build_objectives(tables: Sequence[Mapping[str, Any]], task: PretrainTask) -> dict[str, Member]:
@@ -255,7 +255,7 @@ def measure_constants(encoder: GruEncoder, batches: Iterable[tuple[Tensor, Tenso
     total, squares = torch.zeros_like(n), torch.zeros_like(n)
     for frames, lengths in batches:
         mask = torch.arange(frames.shape[1], device=frames.device)[None, :] < lengths[:, None]
-        x = frames[mask].double().cpu()
+        x = frames[mask].cpu().double()  # in this order: not every device has float64
         counted = torch.ones_like(x, dtype=torch.bool)
         if VOICED in columns and PITCH in columns:
             counted[:, columns.index(PITCH)] = x[:, columns.index(VOICED)] > 0.5

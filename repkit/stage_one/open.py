@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from repkit.api import Encoder
 from repkit.errors import UsageError
@@ -13,6 +13,9 @@ from repkit.plugins.discover import KNOWN_ELSEWHERE
 from repkit.plugins.guards import make_encoder
 from repkit.stage_one.folders import COMPONENTS, component_of, model_type
 
+if TYPE_CHECKING:
+    from repkit.stage_one.functionals import FunctionalsEncoder
+
 _BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "run": ("gru_autoencoder", {}),  # or what the run's model is read by
     "untrained": ("gru_autoencoder", {"untrained": True}),
@@ -20,6 +23,16 @@ _BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "hf": ("transformers", {}),
 }
 """Prefixes of repkit's own encoders, all of which read a ``path``."""
+
+
+@overload
+def load_encoder(
+    encoder: Literal["functionals", "functionals:all", "functionals:mel", "functionals:prosody"], **settings: Any
+) -> FunctionalsEncoder: ...
+
+
+@overload
+def load_encoder(encoder: str | os.PathLike[str], **settings: Any) -> Encoder: ...
 
 
 def load_encoder(encoder: str | os.PathLike[str], **settings: Any) -> Encoder:
@@ -69,7 +82,8 @@ def open_encoder(spec: str, **options: Any) -> Encoder:
         PluginError: the plugin is unknown, not installed or broken.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    kind, colon, rest = spec.partition(":")
+    kind, colon, rest = (os.path.expanduser(part) for part in spec.partition(":"))
+    spec = kind + colon + rest
     named = not colon and _is_component(spec)
     # a bare name is the installed encoder's, also beside a folder of that name (its own vectors may lie there)
     if (Path(spec).exists() and not (named and not _is_model(spec))) or len(kind) == 1 or not (colon or named):

@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 
 from repkit import api
-from repkit.errors import UsageError
+from repkit.errors import BadAudioError, UsageError
 from repkit.stage_one.folders import pick_device, quiet_transformers
-from repkit.stage_one.waveforms import sound_waveforms
+from repkit.stage_one.waveforms import refuse_waveforms, sound_waveforms
 from repkit.stage_one.whole_weights import refuse_gaps
 
 SAMPLE_RATE = 16000
@@ -88,15 +88,34 @@ class PretrainedEncoder:
         stride = getattr(found, "conv_stride", None)
         self.frame_shift_s = float(np.prod(stride)) / SAMPLE_RATE if stride and self.level == "frame" else None
 
-    @torch.no_grad()
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return one (D,) vector or (T, D) sequence per waveform (16 kHz), float32, whatever the batch.
 
         Raises:
             UsageError: waveforms that are not mono.
-            BadAudioError: empty waveforms, or samples that are not finite.
+            BadAudioError: empty waveforms, those too short for one state, or samples that are not finite.
         """
-        waveforms = sound_waveforms(waveforms)
+        checked = sound_waveforms(waveforms)
+        self._refuse_short([len(waveform) for waveform in checked])
+        return self._encode(checked)
+
+    def _refuse_short(self, lengths: Sequence[int]) -> None:
+        """Refuse what gives no state: alone it ends in an error of torch, in a batch in states of the padding."""
+        n_states = getattr(self.model, "_get_feat_extract_output_lengths", None)
+        hears_samples = "input_values" in getattr(self.extractor, "model_input_names", ())
+        if n_states is None or not hears_samples or not lengths:  # not known of this model
+            return
+        counts = n_states(torch.tensor(lengths)).tolist()
+        short = [
+            (place, f"{n} samples are too few for one state of {self.name}; leave it out or record more")
+            for place, (n, count) in enumerate(zip(lengths, counts, strict=True))
+            if count < 1
+        ]
+        if short:
+            refuse_waveforms(BadAudioError, short, len(lengths))
+
+    @torch.no_grad()
+    def _encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         found: list[np.ndarray] = [np.empty(0)] * len(waveforms)
         for chosen in self._batches([len(w) for w in waveforms]):
             # each utterance is normalised by itself, never with the padding of its neighbours
@@ -170,7 +189,8 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any, frozenset[str]]:
     where = f"encoder hf:{path}"
     try:
         extractor = AutoFeatureExtractor.from_pretrained(path, revision=revision)
-        with quiet_transformers():
+        # transformers draws the weights first that the file then fills
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
             model, info = AutoModel.from_pretrained(path, revision=revision, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(

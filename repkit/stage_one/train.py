@@ -1,7 +1,8 @@
 """The training of stage one, autoencoder or objectives: a loop under accelerate that resumes exactly.
 
 Every random number of an update (dropout, noise) comes from a seed made of (seed, epoch, update, rank), the order of
-batches from (seed, epoch); so a run that was killed and started again goes on bit by bit as if nothing had happened.
+batches from (seed, epoch); so a run that was killed and started again goes on bit by bit as if nothing had happened, on the
+same kind of device. Elsewhere it keeps the precision that it was begun in, and the change is told.
 The loss of a batch that several processes share is still one root over all its values (`repkit.stage_one.update.global_loss`).
 """
 
@@ -21,6 +22,7 @@ from repkit.api import Utterance
 from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.plugins import blame
 from repkit.runs.atomic import disk_full_message, is_disk_full, write_json_atomic, write_text_atomic
+from repkit.runs.device import keep_float32
 from repkit.runs.directory import append_jsonl, locked, make_folder, read_json
 from repkit.runs.environment import environment
 from repkit.runs.executors import keep_freed_memory
@@ -29,7 +31,7 @@ from repkit.stage_one.data import Pieces
 from repkit.stage_one.export import export_encoder
 from repkit.stage_one.frontends import build_frontend
 from repkit.stage_one.hours import choose_speech
-from repkit.stage_one.identity import finished_results, run_identity
+from repkit.stage_one.identity import finished_results, run_identity, tell_of_move
 from repkit.stage_one.learners import make_learner
 from repkit.stage_one.metrics import cut_metrics, summary
 from repkit.stage_one.provenance import provenance
@@ -108,6 +110,8 @@ class _Run:
         self.main = accelerator.is_main_process
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.device = accelerator.device
+        self.begun_on = self.device.type
+        keep_float32(self.device)
         self.precision = pick_precision(config.precision, self.device)
         self.stores = stores
         self.frame_shift_s = stores[0].spec.frame_shift_s or 0.0
@@ -133,7 +137,6 @@ class _Run:
             for folder in ("checkpoints", "tensorboard"):
                 (out / folder).mkdir(parents=True, exist_ok=True)
             write_json_atomic(out / "config.json", {**identity, "frontend": config.frontend_table()})
-            write_json_atomic(out / "environment.json", {**environment(), "precision": self.precision})
 
     def _weights(self) -> list[float]:
         """Return how often each store's pieces are heard in an epoch."""
@@ -158,6 +161,11 @@ class _Run:
 
     def _resume(self) -> None:
         found = load_newest_checkpoint(self.out / "checkpoints")
+        if found is not None:
+            for name, value in found.meta.items():
+                setattr(self, name, value)
+        if self.main:  # the precision is that of the begin
+            write_json_atomic(self.out / "environment.json", {**environment(), "precision": self.precision})
         if found is None:
             if self.main:
                 write_text_atomic(self.out / "metrics.jsonl", "")
@@ -165,15 +173,16 @@ class _Run:
             return
         self.bare.load_state_dict({k.removeprefix("model."): v for k, v in found.tensors.items() if k[:6] == "model."})
         unpack_optimizer(self.optimizer, found.tensors)
-        for name, value in found.meta.items():
-            setattr(self, name, value)
         if self.main:
             cut_metrics(self.out / "metrics.jsonl", self.epoch)
+            tell_of_move(self.out, self.begun_on, self.device.type, self.precision)
 
     def _save(self) -> None:
         if self.main:
             tensors = {f"model.{k}": v for k, v in self.bare.state_dict().items()} | pack_optimizer(self.optimizer)
-            names = ("epoch", "position", "step", "sums", "seconds", "loading", "hours", "best", "last")
+            names = (
+                "epoch", "position", "step", "sums", "seconds", "loading", "hours", "best", "last", "precision", "begun_on",
+            )  # fmt: skip
             meta = {name: getattr(self, name) for name in names}
             save_checkpoint(self.out / "checkpoints", self.step, tensors, meta)
         self.saved_at = time.monotonic()

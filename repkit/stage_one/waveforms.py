@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from repkit.errors import BadAudioError, UsageError
+from repkit.errors import BadAudioError, RepkitWarning, UsageError
 from repkit.stage_one.frontends import frames_of, rebuild_frontend
 from repkit.stage_one.readouts import Layers, read_in_batches
 
+FAR_BEYOND = 100.0
+"""Peak from which floating-point samples cannot have full scale 1; those of 16 bits reach 32768. Source: own design."""
 
-def sound_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+TOO_LARGE = (
+    f"samples beyond {FAR_BEYOND:g}; expected floating-point samples with full scale 1; divide by the largest number of the "
+    "type that they were (int16: 32768)"
+)
+"""What is said of samples for which `is_far_beyond` is true."""
+
+
+def sound_waveforms(waveforms: Iterable[Any]) -> list[np.ndarray]:
     """Return waveforms that an encoder can take, after looking at all of them.
 
     Corpora hand out nothing else; this is for arrays that a program of one's own brings.
@@ -23,39 +33,74 @@ def sound_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         waveforms: arrays (or CPU tensors) of floating-point samples (S,), full scale 1, at 16 kHz.
 
     Returns:
-        the same as contiguous float32 arrays.
+        the same as contiguous, writable float32 arrays.
+
+    Warns:
+        RepkitWarning: samples of another full scale, by their peak (`FAR_BEYOND`).
 
     Raises:
-        UsageError: a single waveform instead of a list of them, one of several channels, or whole numbers.
+        UsageError: a single waveform instead of a list of them, one of several channels, whole numbers, or no array.
         BadAudioError: an empty one, or samples that are NaN or infinite. All problems are in one message.
     """
-    if not hasattr(waveforms, "__len__") and hasattr(waveforms, "__iter__"):
-        waveforms = list(waveforms)
-    if not hasattr(waveforms, "__len__") or isinstance(waveforms, str | bytes) or _is_number(waveforms):
-        got = type(waveforms).__name__ + (f" of shape {np.shape(waveforms)}" if hasattr(waveforms, "shape") else "")
-        raise UsageError(f"waveforms: got one {got}; expected a list of arrays (S,); write encode([waveform])")
-    checked, shapes, samples = [], [], []
-    for place, given in enumerate(waveforms):
-        array = np.asarray(given)
-        problem = _wrong_shape(array)
+    given = _listed(waveforms)
+    checked, shapes, samples, far = [], [], [], []
+    for place, one in enumerate(given):
+        found = array_of(one)
+        problem = found if isinstance(found, str) else _wrong_shape(found)
         if problem is not None:
             shapes.append((place, problem))
             continue
-        array = np.ascontiguousarray(array, np.float32)
+        # torch warns of arrays that cannot be written to
+        array = np.require(found, np.float32, ["C", "W"])
         problem = _wrong_samples(array)
         if problem is not None:
             samples.append((place, problem))
+        elif is_far_beyond(array):
+            far.append(place)
         checked.append(array)
     if shapes:
-        _refuse(UsageError, sorted(shapes + samples), len(waveforms))
+        refuse_waveforms(UsageError, sorted(shapes + samples), len(given))
     if samples:
-        _refuse(BadAudioError, samples, len(waveforms))
+        refuse_waveforms(BadAudioError, samples, len(given))
+    if far:  # no error: a corpus of such files could not be embedded any more
+        which = f"{len(far)} of {len(given)} have, first number {far[0]} (counted from 0),"
+        warnings.warn(f"waveforms: {which} {TOO_LARGE}", RepkitWarning, stacklevel=3)
     return checked
 
 
-def _is_number(waveforms: Sequence[np.ndarray]) -> bool:
-    """Tell whether the items are samples and not waveforms."""
-    return (hasattr(waveforms, "shape") and not waveforms.shape) or (len(waveforms) > 0 and np.ndim(waveforms[0]) == 0)
+def _listed(waveforms: Iterable[Any]) -> list[Any]:
+    shape = getattr(waveforms, "shape", None)
+    try:
+        several = None if isinstance(waveforms, str | bytes | Mapping) else iter(waveforms)
+    except TypeError:  # one number, or what holds nothing
+        several = None
+    items = [] if several is None else list(several)
+    if several is None or (items and _is_number(items[0])):
+        got = type(waveforms).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+        raise UsageError(f"waveforms: got one {got}; expected a list of arrays (S,); write encode([waveform])")
+    return items
+
+
+def _is_number(item: Any) -> bool:
+    """Tell whether an item is a sample and not a waveform."""
+    return isinstance(item, str) or getattr(item, "shape", None) == () or isinstance(item, int | float)
+
+
+def array_of(given: Any) -> np.ndarray | str:
+    """Return what numpy makes of an array, a tensor or a list, or why it makes nothing of it."""
+    try:
+        found = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return (
+            f"got {type(given).__name__}, of which numpy makes no array ({str(error).splitlines()[0]}); expected an array of "
+            "floating-point samples; of a tensor give tensor.detach().float().cpu()"
+        )
+    return found
+
+
+def is_far_beyond(samples: np.ndarray) -> bool:
+    """Tell whether finite samples (S,) have another full scale than 1, as those of whole numbers in floats have."""
+    return bool(len(samples)) and max(float(samples.max()), -float(samples.min())) > FAR_BEYOND
 
 
 def _wrong_shape(array: np.ndarray) -> str | None:
@@ -84,7 +129,14 @@ def _wrong_samples(array: np.ndarray) -> str | None:
     return None
 
 
-def _refuse(kind: type[UsageError | BadAudioError], problems: list[tuple[int, str]], n: int) -> NoReturn:
+def refuse_waveforms(kind: type[UsageError | BadAudioError], problems: Sequence[tuple[int, str]], n: int) -> NoReturn:
+    """Raise one error for all waveforms that cannot be encoded.
+
+    Args:
+        kind: of the error.
+        problems: number of each such waveform, counted from 0, and what is wrong with it.
+        n: waveforms in all.
+    """
     if len(problems) == 1:
         place, problem = problems[0]
         raise kind(f"waveform {place} of {n} (counted from 0): {problem}")
@@ -116,8 +168,8 @@ class EncodesWaveforms:
 
         Raises:
             UsageError: the model was saved without its frontend, a readout that it does not have, or waveforms that are not
-                mono or too short.
-            BadAudioError: empty waveforms, or samples that are not finite.
+                mono.
+            BadAudioError: empty or too short waveforms, or samples that are not finite.
         """
         return self.encode_frames(frames_of(sound_waveforms(waveforms), self.frontend), kind, batch_size, which)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from repkit.errors import StoreError
 from repkit.runs.atomic import write_json_atomic
+from repkit.store.files import told_by_system, unread
 from repkit.store.shard import check_schema
 from repkit.store.spec import SCHEMA, SCHEMA_VERSION, StoreSpec
 
@@ -71,7 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest.
 
     Raises:
-        StoreError: no manifest (an unfinished store), an unknown schema version, or damage.
+        StoreError: no manifest (an unfinished store), one that cannot be read, an unknown schema version, or damage.
     """
     path = folder / MANIFEST
     try:
@@ -109,6 +110,8 @@ def _remedy(folder: Path) -> str:
 
 
 def _damaged(path: Path, what: object) -> StoreError:
+    if said := told_by_system(what):
+        return unread(path, said)
     return StoreError(
         f"{path}: damaged ({what}); the manifest as it was written was expected; "
         "delete it and start the command that fills the store again: all shards are checked and kept"

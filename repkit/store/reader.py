@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repkit.errors import StoreError
-from repkit.store.files import fsize, sha256_of
+from repkit.store.files import fsize, sha256_of, told_by_system, unread
 from repkit.store.manifest import read_manifest
 from repkit.store.shard import ShardIndex, damaged, open_hdf5, read_index, read_rows
 from repkit.store.spec import StoreSpec
@@ -53,7 +53,7 @@ class Store:
     """A finished store, opened by `open_store`; can be pickled and used in forked workers.
 
     Attributes:
-        path: the folder.
+        path: the folder, as given.
         spec: identity of the store.
         ids: all utterance ids, in the order of the corpus.
         lengths: (n,) int64 frames per utterance, None for vectors.
@@ -63,7 +63,8 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], spec: StoreSpec | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
+        self._folder = self.path.absolute()  # it is read later, perhaps from another working folder
         self._manifest = read_manifest(self.path)
         self.spec = self._manifest.spec
         if spec is not None and spec.fingerprint != self.spec.fingerprint:
@@ -79,7 +80,7 @@ class Store:
         self._files_pid = os.getpid()
         problems = []
         for entry in self._manifest.shards:
-            size = fsize(self.path / entry["file"])
+            size = fsize(self._folder / entry["file"])
             if size != entry["bytes"]:
                 problems.append(
                     f"{entry['file']}: " + ("missing" if size < 0 else f"{size} bytes instead of {entry['bytes']}")
@@ -108,7 +109,7 @@ class Store:
 
     def _index(self, number: int) -> ShardIndex:
         entry = self._manifest.shards[number]
-        index = read_index(self.path / entry["file"])
+        index = read_index(self._folder / entry["file"])
         if index.spec.fingerprint != self.spec.fingerprint or index.index != number or len(index.ids) != entry["n"]:
             raise damaged(index.path, "it belongs to another store or place")
         return index
@@ -160,22 +161,21 @@ class Store:
         values = out.astype(np.float32, copy=False)
         return values if self.spec.kind == "frames" else values[0]
 
-    def load(
-        self, ids: Sequence[str] | None = None, dtype: npt.DTypeLike | None = np.float32
-    ) -> LoadedFrames | LoadedVectors:
+    def load(self, ids: Sequence[str] | str | None = None, dtype: npt.DTypeLike | None = np.float32) -> Any:
         """Return the values of many utterances in memory, after comparing every shard touched with its SHA-256.
 
         Args:
-            ids: utterances in the order wanted; None for all in the order of the store.
+            ids: utterances in the order wanted, or one of them; None for all in the order of the store.
             dtype: type in memory; None for that on disk.
 
         Returns:
-            `LoadedFrames` (values, offsets, ids) or `LoadedVectors` (values, ids).
+            `LoadedFrames` (values, offsets, ids) or `LoadedVectors` (values, ids); ``Any`` to type checkers, which cannot know
+            what a folder holds and would allow to unpack neither.
 
         Raises:
             StoreError: unknown ids, or a damaged shard.
         """
-        wanted = self.ids if ids is None else tuple(ids)
+        wanted = self.ids if ids is None else (ids,) if isinstance(ids, str) else tuple(ids)
         self.require(wanted, "loading")
         places = [self._place[id] for id in wanted]
         lengths = [int(self._shards[n].offsets[row + 1] - self._shards[n].offsets[row]) for n, row in places]
@@ -189,6 +189,7 @@ class Store:
             self._verify_shard(number)
             for first, last in _runs(positions, [places[at][1] for at in positions]):
                 self._read_run(number, places[first][1], places[last][1], values[offsets[first] : offsets[last + 1]])
+        self.close()  # an experiment holds many stores, and a process may have some hundred files open
         if self.spec.kind == "frames":
             return LoadedFrames(values, offsets, wanted)
         return LoadedVectors(values, wanted)
@@ -246,7 +247,10 @@ class Store:
     def _verify_shard(self, number: int, again: bool = False) -> None:
         if number not in self._verified or again:
             entry = self._manifest.shards[number]
-            found = sha256_of(self.path / entry["file"])
+            try:
+                found = sha256_of(self._folder / entry["file"])
+            except OSError as error:
+                raise unread(self.path / entry["file"], told_by_system(error) or str(error)) from error
             if found != entry["sha256"]:
                 raise damaged(self.path / entry["file"], f"sha256 {found[:12]} instead of {entry['sha256'][:12]}")
             self._verified.add(number)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from repkit.errors import StoreError
 from repkit.runs.atomic import disk_full_message, is_disk_full, publish, temporary_name
-from repkit.store.files import fsize, machine, sha256_of, shard_name
+from repkit.store.files import fsize, machine, sha256_of, shard_name, told_by_system, unread
 from repkit.store.guarded import GuardedFile
 from repkit.store.spec import SCHEMA, SCHEMA_VERSION, StoreSpec
 from repkit.store.structure import check_chunks, check_dataset, check_root, refuse_absent
@@ -134,8 +134,8 @@ class ShardWriter:
             self._close()
             if self._guard.error is not None:
                 raise self._trouble(self._guard.error)
-            digest = sha256_of(self._temporary)
             try:
+                digest = sha256_of(self._temporary)
                 publish(self._temporary, self.path)
             except OSError as error:
                 raise self._trouble(error) from error
@@ -233,7 +233,7 @@ def open_hdf5(path: Path) -> Any:
     """Open a published shard for reading, without a lock (it never changes).
 
     Raises:
-        StoreError: missing or no HDF5 file.
+        StoreError: missing, no HDF5 file, or not to be read.
     """
     import h5py
 
@@ -248,7 +248,9 @@ def open_hdf5(path: Path) -> Any:
 
 
 def damaged(path: Path, what: object) -> StoreError:
-    """Return the error for a shard that cannot be trusted."""
+    """Return the error for a shard that cannot be trusted, or that the system would not let us read."""
+    if said := told_by_system(what):
+        return unread(path, said)
     return StoreError(
         f"{path}: damaged ({what}); an unchanged shard was expected; "
         "restore it from a copy, or delete the store's folder and make it again"
@@ -261,9 +263,9 @@ def read_index(path: Path) -> ShardIndex:
     Raises:
         StoreError: missing, damaged, incomplete or of an unknown schema version.
     """
-    n_bytes = fsize(path)
     with open_hdf5(path) as file:
         try:
+            n_bytes = fsize(path)
             check_root(file, DATASETS)
             check_schema(path, file.attrs.get("schema"), file.attrs.get("schema_version"))
             if not file.attrs.get("complete", False):

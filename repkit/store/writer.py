@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from repkit import __version__
 from repkit.errors import DataError, StoreError
 from repkit.runs.atomic import TEMPORARY, disk_full_message, is_disk_full
-from repkit.store.files import lock_folder, sha256_of, shard_name
+from repkit.store.files import lock_store, sha256_of, shard_name
 from repkit.store.manifest import MANIFEST, read_manifest, write_manifest
 from repkit.store.shard import (
     LeftOut,
@@ -58,7 +58,8 @@ class StoreWriter:
         finished: whether the store is complete; then nothing can be added.
 
     Raises:
-        StoreError: the folder holds another store, a damaged one, or is being written by another process.
+        StoreInUseError: another process is writing an unfinished store there (a `StoreError`; nobody holds a finished one).
+        StoreError: the folder holds another store, a damaged one, or may not be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], spec: StoreSpec, shard_size: int = SHARD_SIZE) -> None:
@@ -74,9 +75,11 @@ class StoreWriter:
         self._seen: set[str] = set()
         self._shard: ShardWriter | None = None
         self._position = 0  # of the next item in the stream
-        with self._disk():
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = lock_folder(self.path)
+        self._lock: ExitStack | None = None
+        if not (self.path / MANIFEST).exists():
+            with self._disk():
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_store(self.path)
         try:
             self._open()
         except BaseException:
@@ -357,7 +360,7 @@ class StoreWriter:
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
-            os.close(lock)
+            lock.close()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from repkit.api.dropout import keyed_dropouts, module_key
 from repkit.runs.seeding import derive_seed
 from repkit.training.course import Course, Fitted, NotFiniteError, State, Training, train_mode, trained_parameters
 from repkit.training.data import FoldData, sequential_batches
-from repkit.training.optim import build_optimiser, in_precision, resolve_precision
+from repkit.training.optim import build_optimiser, in_float32, in_precision, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -129,7 +129,7 @@ class _OneModel:
         for module in (training.model, *(objective for objective, _ in training.objectives.values())):
             module.to(device)
         self.parameters = trained_parameters(training)
-        self.bf16 = resolve_precision(training.table.precision, device) == "bf16"
+        self.bf16 = resolve_precision(training.table.precision, device, training.model) == "bf16"
         self.dropouts = keyed_dropouts(training.model)
         # for what draws from torch's generator, as models of others may
         torch.manual_seed(derive_seed(self.course.seed, "dropout"))
@@ -193,6 +193,7 @@ class _OneModel:
             raise BrokenContract(
                 None, f"outputs of {sorted(rows)} items for a batch of {len(batch.lengths)}; one row each was expected"
             )
+        outputs = in_float32(outputs)
         losses = {
             f"{name}.{term}": weight * value
             for name, (module, weight) in self.training.objectives.items()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from repkit.errors import RepkitWarning
+
 if TYPE_CHECKING:
+    from repkit.api import Outputs
     from repkit.config.schema import TrainingTable
 
 
@@ -49,15 +54,35 @@ def scheduled_rate(table: TrainingTable, factor: float, progress: float, updates
     return rate
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device, model: torch.nn.Module | None = None) -> str:
     """Return ``"fp32"`` or ``"bf16"``: auto takes bf16 where the hardware multiplies it faster than fp32.
 
-    On CPUs without AMX tiles bf16 is emulated and many times slower than fp32 (docs/decisions/0006).
+    On CPUs without AMX tiles and on GPUs before Ampere bf16 is emulated and slower than fp32 (docs/decisions/0006). On a GPU
+    auto leaves models with torch's own recurrent layers in fp32: under autocast these compute in float16, whatever type is
+    asked for, and small gradients vanish there; who asks for bf16 all the same is warned.
+
+    Args:
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        device: of the arithmetic.
+        model: that is trained; None where it is known to keep its recurrent layers out of autocast.
     """
+    recurrent = (
+        device.type == "cuda" and model is not None and any(isinstance(m, torch.nn.RNNBase) for m in model.modules())
+    )
     if precision != "auto":
+        if recurrent and precision == "bf16":
+            warnings.warn(
+                f"training.precision = bf16: the recurrent layers of {type(model).__name__} are computed in float16 on a GPU, "
+                "which is what torch makes of them under bf16, and small gradients become zero; fp32 (or auto) was expected; "
+                "use it unless you have compared both",
+                RepkitWarning,
+                stacklevel=2,
+            )
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        with torch.cuda.device(device):  # of several GPUs each is asked for itself
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if has_bf16 and not recurrent else "fp32"
     if device.type == "cpu":
         has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return "bf16" if has_amx() else "fp32"
@@ -67,3 +92,11 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def in_precision(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
     """Return the context of a forward pass: matrix products in bf16, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+def in_float32(outputs: Outputs) -> Outputs:
+    """Return a model's outputs in float32, in which losses are computed; under bf16 a last linear layer gives bfloat16."""
+    if all(values.dtype == torch.float32 for values in (*outputs.logits.values(), outputs.shared)):
+        return outputs
+    logits = {view: values.float() for view, values in outputs.logits.items()}
+    return replace(outputs, logits=logits, shared=outputs.shared.float())

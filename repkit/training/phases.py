@@ -18,7 +18,7 @@ from repkit.config.schema import PhaseTable, SerRecipe, TrainingTable
 from repkit.errors import DataError, PluginError, RecipeError, SpeakerLeakError
 from repkit.training.course import Fitted, Objectives, Scores, State, Training
 from repkit.training.data import FoldData
-from repkit.training.loop import CPU, fit
+from repkit.training.loop import CPU, fit, snapshot
 
 Trainings = Generator[Training, Fitted, Fitted]
 """Hands out one training after the other, each after it was told the end of the one before; returns the end of all."""
@@ -114,7 +114,7 @@ def phase_trainings(
         DataError: a phase has nothing to train on, or its initial weights do not fit.
         SpeakerLeakError: initial weights that have heard this fold's test speakers.
     """
-    fresh = _copy(model.state_dict())
+    fresh = snapshot(model)
     states = {name: (fresh, fresh) for name in corpora} or {"": (fresh, fresh)}  # selected and last, of each corpus
     history: list[dict[str, Any]] = []
     warnings: dict[str, None] = {}
@@ -126,7 +126,7 @@ def phase_trainings(
             _check_heard(path, data.data.ids, parts["test"], speakers or {})
             model.load_state_dict(fresh)
             _load_initial(model, path)
-            given = _copy(model.state_dict())
+            given = snapshot(model)  # like the ends of trainings, not on the device that the model lies on by now
         starts = {name: fresh if phase.initial == "fresh" else given or chosen for name, (chosen, _) in states.items()}
         if phase.each == "once" and not _all_equal(starts.values()):
             raise RecipeError(
@@ -189,10 +189,6 @@ def _joined(starts: Mapping[str, State], ends: Mapping[str, tuple[State, State]]
 def _all_equal(states: Iterable[State]) -> bool:
     first, *others = states
     return all(other is first or all(torch.equal(v, first[k]) for k, v in other.items()) for other in others)
-
-
-def _copy(state: Mapping[str, torch.Tensor]) -> State:
-    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _trainings(

@@ -29,12 +29,13 @@ from repkit.training.course import (
     trained_parameters,
 )
 from repkit.training.loop import CPU
-from repkit.training.optim import in_precision, resolve_precision
+from repkit.training.optim import in_float32, in_precision, resolve_precision
 from repkit.training.stacked_batches import StackedFolds
 from repkit.training.stacked_optim import StackedOptimiser
 
 EVALUATED = 4096
-"""Most utterances, over all trainings, that dev is predicted in at once."""
+"""Most utterances, over all trainings, that dev is predicted in at once; of each at most two batches of its training, so that
+fewer trainings at once take less memory here too."""
 
 
 def why_alone(training: Training) -> str | None:
@@ -112,15 +113,15 @@ class _Program(nn.Module):
         self.model = training.model
         self.objectives = nn.ModuleList(module for module, _ in training.objectives.values())
         self.named = [(name, weight) for name, (_, weight) in training.objectives.items()]
-        self.bf16 = resolve_precision(training.table.precision, device) == "bf16"
+        self.bf16 = resolve_precision(training.table.precision, device, training.model) == "bf16"
         self.device = device
 
     def forward(self, batch: Batch, progress: torch.Tensor, with_losses: bool) -> dict[str, torch.Tensor]:
         """Return the weighted losses, or the probabilities of each view."""
         with in_precision(self.device, self.bf16):
-            outputs = self.model(batch)
+            outputs = in_float32(self.model(batch))
         if not with_losses:
-            return {view: torch.softmax(logits.float(), dim=-1) for view, logits in outputs.logits.items()}
+            return {view: torch.softmax(logits, dim=-1) for view, logits in outputs.logits.items()}
         return {
             f"{name}.{term}": weight * value
             for (name, weight), module in zip(self.named, self.objectives)
@@ -295,7 +296,7 @@ class _Stack:
         self.program.eval()
         lengths = self.folds.data.frames.lengths
         orders = [t.dev[lengths[t.dev].argsort(stable=True)] for t in (course.training for course in self.courses)]
-        size = max(1, EVALUATED // len(orders))
+        size = max(1, min(EVALUATED // len(orders), 2 * self.table.batch_size))
         plan = self.folds.plan([list(order.split(size)) for order in orders], self.crop, None)
         progress, keys = torch.ones(len(orders), device=self.device), torch.zeros(
             len(orders), dtype=torch.int64, device=self.device

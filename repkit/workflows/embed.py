@@ -206,7 +206,8 @@ class EncoderHolder:
 
 
 @contextmanager
-def _autocast(precision: str) -> Iterator[None]:
+def in_precision(precision: str) -> Iterator[None]:
+    """Let torch multiply matrices in bfloat16 (autocast) where the precision of an encoder is ``"bf16"``."""
     on = precision == "bf16"
     with (
         torch.autocast("cpu", torch.bfloat16, on),
@@ -247,7 +248,7 @@ class EmbeddingsSource:
         with closing(self._prepared(start, stop, encoder if stages else None)) as stream:
             for block in windows(stream, start, self.window, self.shard_size):
                 given = [item.values for item in block if isinstance(item.values, np.ndarray)]
-                with _autocast(self.precision):
+                with in_precision(self.precision):
                     found = list(encode(given))
                 if len(found) != len(given):
                     raise PluginError(
@@ -306,4 +307,4 @@ def windows(items: Iterator[Item], start: int, most: int, shard_size: int) -> It
         yield block
 
 
-__all__ = ["EmbeddingsSource", "EncoderHolder", "embed", "embeddings_spec", "windows"]
+__all__ = ["EmbeddingsSource", "EncoderHolder", "embed", "embeddings_spec", "in_precision", "windows"]

@@ -6,23 +6,29 @@ Each name opens what a command also opens, by the same code, and writes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from repkit.api import Corpus, Encoder, Fold, Utterance
+from repkit.errors import UsageError
 from repkit.runs.find import find_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from repkit.evaluation.run_files import RunFiles
+    from repkit.workflows.predict.sounds import Sounds
 
-_SCORES = ("uar", "uar_pooled", "wa", "macro_f1")
+_OVER_SEEDS = ("mean", "min", "max", "sd")
+_SCORES = {
+    "uar": _OVER_SEEDS,
+    "uar_pooled": (*_OVER_SEEDS, "low", "high"),
+    "wa": (*_OVER_SEEDS, "low", "high"),
+    "macro_f1": _OVER_SEEDS,
+}
 
 
 def open_corpus(
@@ -52,13 +58,21 @@ def open_corpus(
     if location is None:
         name, equals, place = name.partition("=")
         location = place if equals else None
-    return opened(name, None if location is None else os.fspath(location), split=split, options=settings)
+    location = None if location is None else os.fspath(location)
+    if location and not location.startswith(("hub:", "plugin:")):
+        # it is read later, perhaps from another working folder
+        location = str(Path(location).expanduser().absolute())
+    return opened(name, location, split=split, options=settings, option=None)
 
 
 def make_folds(
-    utterances: Sequence[Utterance], protocol: str = "leave_one_speaker_group_out", **settings: Any
+    utterances: Iterable[Utterance], protocol: str = "leave_one_speaker_group_out", **settings: Any
 ) -> list[Fold]:
-    """Return the folds that ``repkit train-ser`` would use: no speaker is in two of train, dev and test.
+    """Return the folds of a protocol: no speaker is in two of train, dev and test.
+
+    They are those of ``repkit train-ser`` where utterances and settings are the same. It first leaves out utterances without a
+    label that the recipe uses, and the recipe sets the protocol: ``neumann2019`` has ``gender_balanced = true``, which is not the
+    default here. The folds of a run that is there already are `LoadedRun.splits`.
 
     Args:
         utterances: all of the experiment, in any order; each with a speaker.
@@ -69,6 +83,7 @@ def make_folds(
         folds with the ids of ``train``, ``dev`` and ``test``; the same for the same utterances and settings on every machine.
 
     Raises:
+        UsageError: what are no utterances.
         PluginError: there is no such protocol.
         RecipeError: settings that it does not have, or wrong values, all at once.
         DataError: too few speakers, an utterance without a speaker, or an empty part.
@@ -78,12 +93,24 @@ def make_folds(
     from repkit.plugins import build_config, load
     from repkit.plugins.blaming import blaming
 
+    listed = _utterances(utterances)
     rule = load("repkit.protocols", protocol)
     config = build_config(rule, settings, f"protocol {protocol}")
     with blaming("repkit.protocols", protocol):
-        folds = listed_folds(rule(config).folds(utterances))
-    audit_folds(folds, utterances, allow_dev_overlap=getattr(config, "dev", "") == "utterances")
+        folds = listed_folds(rule(config).folds(listed))
+    audit_folds(folds, listed, allow_dev_overlap=getattr(config, "dev", "") == "utterances")
     return folds
+
+
+def _utterances(given: Any) -> list[Utterance]:
+    listed: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    strange = [one for one in listed if not isinstance(one, Utterance)]
+    if strange:
+        raise UsageError(
+            f"make_folds: got {type(strange[0]).__name__}; utterances (repkit.api.Utterance) were expected; give those of a corpus: "
+            "corpus.utterances()"
+        )
+    return listed
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedRun:
@@ -95,7 +122,7 @@ def load_run(path: str | os.PathLike[str]) -> LoadedRun:
     Raises:
         DataError: no run there, several of them (the message lists them), or a run that has not started.
     """
-    folder = find_run(Path(path))
+    folder = find_run(Path(path).expanduser())
     run = LoadedRun(folder.absolute())  # it is read later, perhaps from another working folder
     _ = run.files  # what cannot be read is told now
     return run
@@ -153,10 +180,28 @@ class LoadedRun:
         """Names of the folds."""
         return self.files.folds
 
-    @property
+    @cached_property
+    def splits(self) -> list[Fold]:
+        """The folds themselves, ids of ``train``, ``dev`` and ``test``, in the order of `folds`.
+
+        Read from the finished jobs: a fold of which no condition is finished is not among them. What single conditions may
+        hear without labels (``Fold.unlabelled``) is left out.
+        """
+        from repkit.evaluation.job_files import finished_jobs, read_split
+
+        found: dict[str, Fold] = {}
+        for condition in self.conditions:
+            for _, fold, job in finished_jobs(self.files, condition):
+                if fold not in found and (job / "split.json").is_file():
+                    split = read_split(job)
+                    found[fold] = Fold(fold, *(tuple(split[part]) for part in ("train", "dev", "test")))
+        return [found[fold] for fold in self.folds if fold in found]
+
+    @cached_property
     def utterances(self) -> pd.DataFrame:
-        """One row per utterance, indexed by id: speaker, gender, emotion, seconds (docs/run-format.md)."""
-        return self.files.utterances
+        """One row per utterance, indexed by ``id``: speaker, gender, emotion, seconds (docs/run-format.md)."""
+        # a column of the same name would make `id` ambiguous to merge, sort and group by
+        return self.files.utterances.drop(columns="id")
 
     @property
     def complete(self) -> bool:
@@ -186,20 +231,18 @@ class LoadedRun:
         import pandas as pd
 
         roles = {one["name"]: one["role"] for one in self.results["conditions"]}
+        first = ("condition", "view", "checkpoint")
+        last = ("n_utterances", "n_speakers", "n_folds", "n_seeds", "complete")
+        statistics = [(name, statistic) for name, several in _SCORES.items() for statistic in several]
+        columns = [name if statistic == "mean" else f"{name}_{statistic}" for name, statistic in statistics]
         rows = []
         for score in self.results["scores"]:
-            row = {key: score[key] for key in ("condition", "view", "checkpoint")}
-            row["role"] = roles.get(score["condition"])
-            for name in _SCORES:
-                for statistic, value in (score.get(name) or {}).items():
-                    if not isinstance(value, dict | list):
-                        # of a single seed there is no deviation
-                        row[name if statistic == "mean" else f"{name}_{statistic}"] = (
-                            float("nan") if value is None else value
-                        )
-            row |= {key: score[key] for key in ("n_utterances", "n_speakers", "n_folds", "n_seeds", "complete")}
-            rows.append(row)
-        return pd.DataFrame(rows)
+            values = [(score.get(name) or {}).get(statistic) for name, statistic in statistics]
+            row = {key: score[key] for key in (*first, *last)} | {"role": roles.get(score["condition"])}
+            # of a single seed there is no deviation
+            rows.append(row | {c: float("nan") if value is None else value for c, value in zip(columns, values)})
+        # named here, so that a run without a finished job has them too
+        return pd.DataFrame(rows, columns=[*first, "role", *columns, *last])
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -213,13 +256,13 @@ class LoadedRun:
 
     def predict(
         self,
-        sounds: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray,
+        sounds: Sounds,
         *,
         sample_rate: int = 16000,
         condition: str | None = None,
-        seeds: Sequence[int] = (),
-        folds: Sequence[str] = (),
-        encoders: Sequence[str | Path | Encoder] = (),
+        seeds: int | Sequence[int] = (),
+        folds: str | Sequence[str] = (),
+        encoders: str | os.PathLike[str] | Encoder | Sequence[str | os.PathLike[str] | Encoder] = (),
         same_speaker: bool = False,
         same_corpus: bool = False,
         as_corpus: str | None = None,
@@ -231,13 +274,13 @@ class LoadedRun:
             sounds: audio files, folders of such and waveforms (S,), or one of them.
             sample_rate: of the waveforms in Hz; files know their own.
             condition: whose models; None for the reference.
-            seeds: of the models; all if empty.
-            folds: of the models; all if empty.
+            seeds: of the models, or one; all if empty.
+            folds: of the models, or one; all if empty.
             encoders: what made the condition's vectors, where it reads vectors.
             same_speaker: all sounds are of one speaker, which a normalisation by speaker has to know.
             same_corpus: all sounds are of one corpus, which a normalisation by corpus has to know.
             as_corpus: corpus whose own parts of the models to use, where they have such.
-            device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+            device: ``"cpu"``, ``"cuda"``, ``"auto"`` or another name of `repkit.runs.device.settle_device`.
 
         Returns:
             one row per sound and view: the class, the probability of each class, how many models agree.
@@ -248,11 +291,9 @@ class LoadedRun:
         """
         from repkit.workflows.predict import predict
 
-        one = isinstance(sounds, str | Path) or (isinstance(sounds, np.ndarray) and sounds.ndim == 1)
-        some: Any = [sounds] if one else sounds
         return predict(
             self.path,
-            some,
+            sounds,
             sample_rate=sample_rate,
             condition=condition,
             seeds=seeds,

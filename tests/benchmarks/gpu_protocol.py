@@ -16,6 +16,7 @@ import torch
 
 from repkit.api import TaskSpec
 from repkit.config.schema import TrainingTable
+from repkit.runs.device import keep_float32
 from repkit.stage_two.attentive_cnn import AttentiveCnn
 from repkit.stage_two.multi_view import MultiView
 from repkit.training.course import Training
@@ -95,6 +96,7 @@ def together(whole: TrainingData, jobs: int, at_once: int, epochs: int, precisio
 def run(page: harness.Page, options: harness.Options) -> None:
     """Measure and fill the page."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep_float32(device)
     size = QUICK if options.quick else PAPER
     whole = data(size["n"], size["frames"], device)
     rounds, epochs = min(options.rounds, 3), 1 if options.quick else 2

@@ -153,7 +153,7 @@ def stage_one(folder, toy, encoder, options):
 
     assert embed(folder / "emb-whole") == 0, text.read_text()
     out = folder / "emb-killed"
-    for number in [signal.SIGKILL] * 3 + [signal.SIGINT]:
+    for number in [signal.SIGKILL] * 3 + [signal.SIGTERM]:  # as batch systems end a job
         end = embed(
             out,
             number,

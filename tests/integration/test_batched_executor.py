@@ -80,7 +80,7 @@ def test_models_that_cannot_be_batched_run_one_by_one(stage_one, here):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--device", "cuda"], "no GPU that torch can use"),
+        (["--device", "cuda"], "torch finds no GPU"),
         (["--scheduler", "tcp://127.0.0.1:1"], "--executor dask"),
     ],
 )

@@ -1,6 +1,7 @@
 """A full disk, too little shared memory, Ctrl-C and a second process: nothing is lost, and the same command goes on."""
 
 import errno
+import os
 import resource
 from contextlib import contextmanager
 
@@ -79,12 +80,24 @@ def test_a_full_disk_stops_train_ser_and_finished_jobs_are_kept(here, stage_one,
     (run,) = (here / "runs/tiny").iterdir()
     status = read_json(run / "status.json")
     assert (status["state"], status["done"]) == ("failed", 2)
+    assert not list(run.glob("jobs/*/*/*.tmp.*"))  # what was begun takes no room
     kept = {p: p.stat().st_mtime_ns for p in run.glob("jobs/*/*/*/done.json") if ".tmp." not in p.parent.name}
     assert len(kept) == 2
     assert "(continued, 2 of 4 jobs done)" in ok(*command).err
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert len([p for p in run.glob("jobs/*/*/*/done.json") if ".tmp." not in p.parent.name]) == 4
     assert not list(run.rglob("*.tmp.*"))
+
+
+def test_a_place_that_may_only_be_read_is_told_before_any_frame_is_made(here, stage_one, monkeypatch):
+    """As on a file system that is mounted so; rights would not hold back a superuser."""
+    (here / "runs").mkdir()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("/runs") and real(path, mode))
+    done = cli(*TRAIN, "--corpus", f"toy={stage_one / 'toy'}")
+    assert (done.code, "--runs runs/tiny: " in done.err) == (2, True), done.err
+    assert "/runs cannot be written to; a writable folder was expected; choose another --runs" in done.err
+    assert not (here / "cache" / "frames").exists()
 
 
 def test_a_full_disk_while_the_run_is_described_or_reported(here, stage_one, monkeypatch):

@@ -10,15 +10,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 import repkit
 from repkit.cli import main
-from repkit.errors import DataError, PluginError, RecipeError, SpeakerLeakError, UsageError
+from repkit.errors import DataError, PluginError, RecipeError, RepkitWarning, SpeakerLeakError, UsageError
 from repkit.evaluation.protocols import SpeakerKFold
 from repkit.workflows.front_door import LoadedRun
 
@@ -100,23 +102,15 @@ def test_predict_of_a_run_takes_what_predict_takes(monkeypatch):
     given = []
     module = importlib.import_module("repkit.workflows.predict")
     monkeypatch.setattr(module, "predict", lambda *a, **k: given.append((a, k)))
-    options = {name: object() for name in list(own)[2:]}
-    sound, run = np.zeros(4), LoadedRun(Path("r"))
-    for sounds in (["a.wav", "b.wav"], "a.wav", Path("a.wav"), sound):
-        run.predict(sounds, **options)
-    assert [a for a, _ in given[:3]] == [
-        (Path("r"), s) for s in (["a.wav", "b.wav"], ["a.wav"], [Path("a.wav")])
-    ]  # fmt: skip
-    assert given[3][0][1][0] is sound
-    assert all(k == options for _, k in given)
+    options, sounds = {name: object() for name in list(own)[2:]}, object()
+    LoadedRun(Path("r")).predict(sounds, **options)
+    assert given == [((Path("r"), sounds), options)]
 
 
 # ---------------------------------------------------------------- corpora and folds
 
 
 def test_a_corpus_as_on_the_command_line(tmp_path):
-    import soundfile
-
     soundfile.write(tmp_path / "1.wav", 0.1 * np.sin(np.arange(4000)), 16000)
     (tmp_path / "metadata.csv").write_text("Clip,Actor,Code\n1.wav,7,W\n")
     settings = {"columns": {"audio": "Clip", "speaker": "Actor", "emotion": "Code"}, "emotions": {"W": "anger"}}
@@ -129,6 +123,41 @@ def test_a_corpus_as_on_the_command_line(tmp_path):
         assert corpus.read(utterance).shape == (4000,)
     with pytest.raises(UsageError):
         repkit.open_corpus("no_such_corpus")
+
+
+def test_what_was_opened_is_found_from_another_folder_too(tmp_path, monkeypatch):
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+    soundfile.write(tmp_path / "here" / "1.wav", 0.1 * np.sin(np.arange(4000)), 16000)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    early, late, home = (repkit.open_corpus("mine", place, pattern="(?P<id>.)") for place in ("here", "here", "~/here"))
+    before = early.fingerprint()
+    as_command = importlib.import_module("repkit.audio.open").open_corpus(
+        "mine", "here", options={"pattern": "(?P<id>.)"}
+    )
+    assert as_command.fingerprint() == before
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match=r"1\.wav: the file of mine/1 .* and is not from .*elsewhere, where this program is"
+    ):
+        as_command.fingerprint()
+    assert early.fingerprint() == late.fingerprint() == home.fingerprint() == before
+    assert early.read(early.utterances()[0]).shape == (4000,)
+    (tmp_path / "here" / "1.wav").unlink()
+    with pytest.raises(DataError, match=r"1\.wav: the file of mine/1 was there .* and is not"):
+        early.fingerprint()
+
+
+def test_a_program_is_told_of_arguments_and_not_of_options(tmp_path):
+    for give, said in (
+        (lambda: repkit.open_corpus("emodbb"), "^emodbb: is not known"),
+        (lambda: repkit.open_corpus("mine", tmp_path, colums={}), "given as arguments, KEY=VALUE"),
+        (lambda: repkit.open_corpus("synthetic_a", split="train"), "leave out split='train'"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            give()
+        assert "--" not in caught.value.message
 
 
 def test_folds_are_those_of_the_protocol_and_of_disjoint_speakers():
@@ -149,6 +178,15 @@ def test_folds_are_those_of_the_protocol_and_of_disjoint_speakers():
         repkit.make_folds(utterances, "speaker_k_fold", folds=4)
     with pytest.raises(PluginError, match="did you mean 'speaker_k_fold'"):
         repkit.make_folds(utterances, "speaker_kfold")
+
+
+def test_folds_are_made_of_utterances():
+    corpus = repkit.open_corpus("synthetic_a")
+    of_list = repkit.make_folds(corpus.utterances(), "speaker_k_fold", k=2)
+    assert repkit.make_folds(iter(corpus.utterances()), "speaker_k_fold", k=2) == of_list
+    for given, what in ((corpus, "SyntheticCorpus"), ([{"id": "a"}], "dict"), (None, "NoneType"), ("ab", "str")):
+        with pytest.raises(UsageError, match=f"make_folds: got {what}; utterances .* expected"):
+            repkit.make_folds(given)
 
 
 def test_a_protocol_that_mixes_speakers_is_refused(monkeypatch):
@@ -219,8 +257,21 @@ def test_what_a_run_says_of_itself(page):
     assert run.protocol["id"] == run.protocol_id == run.results["protocol_id"]
     assert run.recipe["training"]["epochs"] == 2
     assert run.utterances.loc["synthetic_a/000_anger_00_0", "speaker"] == "synthetic_a/000"
+    assert run.utterances.index.name == "id"
+    assert "id" not in run.utterances
+    assert len(page["rows"].merge(run.utterances.reset_index(), on="id")) == len(page["rows"]) == 192
     with pytest.raises(AttributeError):
         run.path = Path("other")
+
+
+def test_the_folds_of_a_run_are_those_it_was_trained_on(page):
+    run, rows = page["run"], page["rows"]
+    assert [fold.name for fold in run.splits] == list(run.folds)
+    for fold in run.splits:
+        assert sorted(fold.test) == sorted(rows.loc[rows["fold"] == fold.name, "id"])
+        assert len({*fold.train, *fold.dev, *fold.test}) == len(fold.train) + len(fold.dev) + len(fold.test) == 192
+    # every utterance has a label that the recipe uses, and the command sets the protocol as it is set here
+    assert run.splits == repkit.make_folds(page["utterances"], "speaker_k_fold", k=2)
 
 
 def test_reading_writes_nothing_and_a_killed_run_is_read_as_far_as_it_came(copied):
@@ -235,6 +286,37 @@ def test_reading_writes_nothing_and_a_killed_run_is_read_as_far_as_it_came(copie
     assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
     (copied / "results.json").unlink()
     pd.testing.assert_frame_equal(repkit.load_run(copied).scores, run.scores)
+    assert [fold.name for fold in run.splits] == ["group_1"]
+    (copied / "jobs/BL/seed_0/group_1/done.json").unlink()
+    none = repkit.load_run(copied)
+    assert none.scores.empty
+    assert none.scores.columns.tolist() == run.scores.columns.tolist()
+    assert none.splits == []
+
+
+def test_warnings_of_both_doors_are_of_the_line_that_asked(page, copied):
+    (copied / "jobs/BL/seed_0/group_2/done.json").unlink()
+    sound, run = page["waveform"], repkit.load_run(copied)
+    ask = (lambda: repkit.predict(copied, sound), lambda: run.predict(sound))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for one in ask:
+            one()
+    assert [w.filename for w in told if w.category is RepkitWarning] == [__file__] * 2
+
+
+def test_predicting_leaves_the_arithmetic_of_the_caller_as_it_was(page):
+    import torch
+
+    smallest = np.float64(5e-324)
+    was = bool(smallest * 1.0 == 0.0)
+    try:
+        for flushed in (False, True):
+            torch.set_flush_denormal(flushed)
+            page["run"].predict(page["waveform"])
+            assert bool(smallest * 1.0 == 0.0) is flushed
+    finally:
+        torch.set_flush_denormal(was)
 
 
 def test_which_run_is_meant(copied, tmp_path):

@@ -245,3 +245,9 @@ def test_without_the_packages_the_extra_is_named(monkeypatch):
         PluginError, match=r"not installed; in a clone of repkit: pip install '\./plugins/repkit-baselines\[d"
     ):
         make()
+
+
+@pytest.mark.parametrize("device", ["gpu", '"cuda"', "cuda:63"])
+def test_a_device_that_is_not_there_is_a_usage_error(device):
+    with pytest.raises(UsageError, match=f"encoder deepspectrum: device {device!r}: .*CUDA_VISIBLE_DEVICES"):
+        DeepSpectrumEncoder(DeepSpectrumEncoder.Config(weights="random", device=device))

@@ -76,8 +76,9 @@ class Constants(torch.nn.Module):
 
     def add(self, values: Tensor, counted: Tensor) -> None:
         """Take in values (N, size) where counted (N, size) is True."""
-        kept = torch.where(counted, values, 0.0).double().cpu()
-        self._sums += torch.stack([counted.sum(0).double().cpu(), kept.sum(0), kept.square().sum(0)])
+        # to the CPU first: not every device has float64
+        kept = torch.where(counted, values, 0.0).cpu().double()
+        self._sums += torch.stack([counted.sum(0).cpu().double(), kept.sum(0), kept.square().sum(0)])
 
     def close(self) -> None:
         """Set the buffers from what was taken in; a target that never varies keeps deviation 1, one never met mean 0."""

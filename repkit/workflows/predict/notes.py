@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from repkit.errors import RepkitWarning
+
+
+def warn_caller(text: str) -> None:
+    """Warn of the line outside repkit from which it was called, by whichever of its doors."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "repkit":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, RepkitWarning, stacklevel=level)
 
 
 def vectors_by(description: Mapping[str, Any]) -> str | None:
@@ -57,4 +69,4 @@ def _embeds_more(description: Mapping[str, Any]) -> bool:
     return embeddings is not None and any(p["source"].get("max_duration_s") is None for p in embeddings["parts"])
 
 
-__all__ = ["idle_notes", "sound_notes", "vectors_by"]
+__all__ = ["idle_notes", "sound_notes", "vectors_by", "warn_caller"]

@@ -7,7 +7,6 @@ has left out, so together they are an ensemble over folds and seeds. Source: own
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,18 @@ import pandas as pd
 import torch
 
 from repkit.api import MISSING, Encoder
-from repkit.errors import DataError, RepkitWarning, UsageError, did_you_mean
+from repkit.errors import DataError, UsageError, did_you_mean
 from repkit.features.normalise import TRANSDUCTIVE
 from repkit.plugins.blaming import blaming
 from repkit.plugins.discover import name_of_origin
+from repkit.runs.device import settle_device
 from repkit.training.data import FoldData, RaggedTensor, Segments, TrainingData
 from repkit.training.loop import predict as apply_model
 from repkit.training.loop import prediction_batch
 from repkit.workflows.predict.encoders import open_parts
-from repkit.workflows.predict.notes import idle_notes, sound_notes, vectors_by
+from repkit.workflows.predict.notes import idle_notes, sound_notes, vectors_by, warn_caller
 from repkit.workflows.predict.saved_jobs import Chosen, SavedJob, choose_jobs, version_notes
-from repkit.workflows.predict.sounds import Prepared, Sound, collect, normalise, prepare
+from repkit.workflows.predict.sounds import Prepared, Sound, Sounds, collect, denormals_as_zero, normalise, prepare
 from repkit.workflows.train_ser.saved import MODEL, frontend_table, load_statistics
 from repkit.workflows.train_ser.states import BY_TIME
 
@@ -48,13 +48,13 @@ class Choice:
         same_speaker: all sounds are of one speaker.
         same_corpus: all sounds are of one corpus.
         as_corpus: corpus of the run whose own parts are used.
-        device: ``cpu``, ``cuda`` or ``auto``.
+        device: see `repkit.runs.device.settle_device`.
     """
 
     condition: str | None = None
     seeds: tuple[int, ...] = ()
     folds: tuple[str, ...] = ()
-    encoders: tuple[str | Path | Encoder, ...] = ()
+    encoders: tuple[str | os.PathLike[str] | Encoder, ...] = ()
     same_speaker: bool = False
     same_corpus: bool = False
     as_corpus: str | None = None
@@ -81,14 +81,14 @@ class Predictions:
 
 
 def predict(
-    run: str | Path,
-    sounds: Sequence[str | Path | np.ndarray],
+    run: str | os.PathLike[str],
+    sounds: Sounds,
     *,
     sample_rate: int = 16000,
     condition: str | None = None,
-    seeds: Sequence[int] = (),
-    folds: Sequence[str] = (),
-    encoders: Sequence[str | Path | Encoder] = (),
+    seeds: int | Sequence[int] = (),
+    folds: str | Sequence[str] = (),
+    encoders: str | os.PathLike[str] | Encoder | Sequence[str | os.PathLike[str] | Encoder] = (),
     same_speaker: bool = False,
     same_corpus: bool = False,
     as_corpus: str | None = None,
@@ -105,21 +105,21 @@ def predict(
     Args:
         run: run directory of train-ser; one that is not finished gives the models that it has.
         sounds: audio files of any rate and number of channels, folders of such, or mono waveforms (S,) of floating-point
-            numbers at `sample_rate`, full scale 1.
+            numbers at `sample_rate`, full scale 1; one of them alone, or the rows of an array (n, S).
         sample_rate: of the waveforms, per second.
         condition: whose models; None for the run's reference.
-        seeds: of the models to use; empty for all.
-        folds: of the models to use; empty for all.
-        encoders: for conditions with embeddings: what made them, as given to ``repkit embed --encoder``, or encoders.
+        seeds: of the models to use, or one; empty for all.
+        folds: of the models to use, or one; empty for all.
+        encoders: for conditions with embeddings: what made them, as given to ``repkit embed --encoder``, or encoders; or one.
         same_speaker: all sounds are of one speaker; needed where the run standardises by speaker.
         same_corpus: all sounds are of one corpus (one room, one microphone); needed where the run standardises by corpus.
         as_corpus: corpus of the run whose own parts or weights to use, where models have such.
-        device: ``"cpu"``, ``"cuda"``, or ``"auto"``.
+        device: ``"cpu"``, ``"cuda"``, ``"auto"`` or another name of `repkit.runs.device.settle_device`.
 
     Returns:
-        one row per sound and view: ``file`` (``sound_0`` ... of arrays), ``view``, ``prediction`` (class of the largest
-        probability), ``p_<class>`` of each class (NaN where the view has no such class), ``agreement`` (share of the models
-        whose own prediction is this), ``n_models``, ``error``. A sound that cannot be used has NaN, and why in ``error``.
+        one row per sound and view: ``file`` (the path as given, ``sound_0`` ... of arrays), ``view``, ``prediction`` (class of
+        the largest probability), ``p_<class>`` of each class (NaN where the view has no such class), ``agreement`` (share of the
+        models whose own prediction is this), ``n_models``, ``error``. A sound that cannot be used has NaN, and why in ``error``.
 
     Raises:
         DataError: no run, no model in it, a run of a version that did not keep what is needed, or no usable sound.
@@ -129,19 +129,26 @@ def predict(
     Warns:
         RepkitWarning: what `Predictions.notes` says, and sounds that could not be used.
     """
-    choice = Choice(
-        condition, tuple(seeds), tuple(folds), tuple(encoders), same_speaker, same_corpus, as_corpus, device
-    )
+    some = (_several(seeds), _several(folds), _several(encoders))
+    choice = Choice(condition, *some, same_speaker, same_corpus, as_corpus, device)
     found = apply_run(run, sounds, choice, sample_rate)
     bad = (f"{len(found.bad)} sounds cannot be used, first: {next(iter(found.bad.values()))}",) if found.bad else ()
     for note in (*found.notes, *bad):
-        warnings.warn(note, RepkitWarning, stacklevel=2)
+        warn_caller(note)
     return found.table
 
 
+def _several(given: Any) -> tuple[Any, ...]:
+    """Return what was given, one alone or several, as a tuple; a text would else be taken for its letters."""
+    if given is None:
+        return ()
+    alone = isinstance(given, str | os.PathLike) or not hasattr(given, "__iter__") or hasattr(given, "encode")
+    return (given,) if alone else tuple(given)
+
+
 def apply_run(
-    run: str | Path,
-    sounds: Sequence[str | Path | np.ndarray],
+    run: str | os.PathLike[str],
+    sounds: Sounds,
     choice: Choice,
     sample_rate: int = 16000,
     progress: Callable[[int, float], None] = lambda n, hours: None,
@@ -159,15 +166,15 @@ def apply_run(
         DataError: see `predict`.
         UsageError: see `predict`.
     """
-    chosen = choose_jobs(Path(run), choice.condition, choice.seeds, choice.folds)
+    chosen = choose_jobs(Path(run).expanduser(), choice.condition, choice.seeds, choice.folds)
     first = chosen.jobs[0].description
     _check_groups(first, choice.same_speaker, choice.same_corpus)
     _check_states(chosen.jobs[0])
     corpus, jobs, corpus_notes = _of_corpus(chosen, choice.as_corpus)
-    where = _device(choice.device)
+    where = settle_device(choice.device)
     frontend = _frontend(chosen.jobs[0])
-    given = [os.fspath(one) if isinstance(one, str | Path) else one for one in choice.encoders]
-    parts = open_parts(first["embeddings"], given, chosen.condition, where.type)
+    given = [os.fspath(one) if isinstance(one, str | os.PathLike) else one for one in choice.encoders]
+    parts = open_parts(first["embeddings"], given, chosen.condition, str(where))
     listed = collect(sounds, sample_rate)
     table = first["frontend"]
     done = [0, 0.0]
@@ -181,11 +188,12 @@ def apply_run(
     cut: dict[str, float] = {}
     n_used = 0
     for some in _blocks(listed, first):
-        made = prepare(some, frontend, table["dtype"], first["max_duration_s"], parts, told)
         each = []
-        if made.names:
-            data = _data(first, made, corpus).to(where)
-            each = [_apply(job, data, corpus, where) for job in jobs]
+        with denormals_as_zero():
+            made = prepare(some, frontend, table["dtype"], first["max_duration_s"], parts, told)
+            if made.names:
+                data = _data(first, made, corpus).to(where)
+                each = [_apply(job, data, corpus, where) for job in jobs]
         rows += _rows([sound.name for sound in some], made, first["views"], each)
         bad, cut, n_used = bad | made.bad, cut | made.cut, n_used + len(made.names)
     if not n_used:
@@ -210,15 +218,6 @@ def _blocks(sounds: Sequence[Sound], description: Mapping[str, Any]) -> list[Seq
     together = description["normalisation"]["mode"] in TRANSDUCTIVE or vectors_by(description) is not None
     step = len(sounds) if together else AT_ONCE
     return [sounds[start : start + step] for start in range(0, len(sounds), step)]
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {name!r}: one of auto, cpu, cuda was expected")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise UsageError("device cuda: torch finds no GPU here; one was expected; use --device cpu")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def _check_groups(description: Mapping[str, Any], same_speaker: bool, same_corpus: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,21 @@ from repkit.api import BadAudioError, Utterance
 from repkit.audio.base import audio_files
 from repkit.audio.below import left_alone
 from repkit.audio.decode import AUDIO_SUFFIXES, SAMPLE_RATE, decode, duration_s
-from repkit.errors import RepkitWarning, UsageError
+from repkit.errors import DataError, UsageError
 from repkit.features.extract import frames_of, one_thread
 from repkit.features.normalise import fit_normaliser
 from repkit.features.ragged import Ragged
 from repkit.stage_one.frontends import states_start_s
+from repkit.stage_one.waveforms import TOO_LARGE, array_of, is_far_beyond
 from repkit.training.data import RaggedTensor
+from repkit.workflows.embed import in_precision
 from repkit.workflows.predict.encoders import Part
+from repkit.workflows.predict.notes import warn_caller
 from repkit.workflows.train_ser.states import in_time
+
+_File = str | os.PathLike[str]
+Sounds = _File | np.ndarray | Iterable[_File | np.ndarray]
+"""What `collect` takes."""
 
 WINDOW = 64
 """Utterances decoded and encoded at a time: their sound is let go before the next ones are read."""
@@ -36,7 +44,8 @@ class Sound:
     """One recording.
 
     Attributes:
-        name: how it is called in tables and messages: the path as given, ``sound_0`` ... of arrays.
+        name: how it is called in tables and messages: the path as given, of files below a folder the folder as given and
+            the path below it, ``sound_0`` ... of arrays.
         source: file, or the bytes of one.
     """
 
@@ -47,9 +56,15 @@ class Sound:
         """Return its sound (S,) at 16 kHz, as a corpus would.
 
         Raises:
-            BadAudioError: see `repkit.audio.decode.decode`.
+            BadAudioError: there is no such file; for more see `repkit.audio.decode.decode`.
+            DataError: the system could not read it.
         """
-        return decode(self.source, where=self.name, max_duration_s=max_duration_s)
+        try:
+            return decode(self.source, where=self.name, max_duration_s=max_duration_s)
+        except DataError as error:
+            if isinstance(self.source, bytes) or os.path.lexists(self.source):
+                raise
+            raise BadAudioError(f"{self.name}: there is no such file; one was expected; check the path") from error
 
 
 @dataclass(slots=True)
@@ -73,50 +88,101 @@ class Prepared:
     cut: dict[str, float] = field(default_factory=dict)
 
 
-def collect(sounds: Sequence[str | Path | np.ndarray], sample_rate: int) -> list[Sound]:
+def collect(sounds: Sounds, sample_rate: int = SAMPLE_RATE) -> list[Sound]:
     """Return the recordings named: files, all audio files below folders, arrays; each file once.
 
     Args:
-        sounds: paths, and mono waveforms (S,) of floating-point numbers, full scale 1.
+        sounds: paths, and mono waveforms (S,) of floating-point numbers, full scale 1; or one of them. The rows of an array
+            (n, S) are n waveforms, as for the encoders.
         sample_rate: of the waveforms, per second; files say their own.
 
     Warns:
         RepkitWarning: a folder holds recordings whose endings are not read.
 
     Raises:
-        UsageError: nothing at all, a folder without audio, or an array of another kind.
+        UsageError: nothing at all, a folder without audio, an array of another kind, or no rate.
     """
+    rate = _whole(sample_rate)
     found: dict[str, Sound] = {}
-    if isinstance(sounds, str | Path | np.ndarray):  # one alone, in no list
-        sounds = [sounds]
-    for place, one in enumerate(sounds):
-        if isinstance(one, str | Path):
-            for path in _files(Path(one)):
-                found.setdefault(str(path), Sound(str(path), path))
+    seen: set[Path] = set()
+    for place, one in enumerate(_listed(sounds)):
+        if isinstance(one, str | os.PathLike):
+            for name, path in _files(os.fsdecode(one)):
+                if path not in seen:
+                    seen.add(path)
+                    found[name] = Sound(name, path)
         else:
-            found[f"sound_{place}"] = Sound(f"sound_{place}", _as_file(one, place, sample_rate))
+            found[f"sound_{place}"] = Sound(f"sound_{place}", _as_file(one, place, rate))
     if not found:
         raise UsageError("predict: no sound; expected at least one file, folder or waveform; give one")
     return list(found.values())
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _listed(sounds: Any) -> list[Any]:
+    """Return the sounds as a list, also where there is one alone."""
+    if isinstance(sounds, str | os.PathLike):
+        return [sounds]
+    if hasattr(sounds, "ndim") and not isinstance(array := array_of(sounds), str):
+        sounds = array
+        if array.dtype.kind not in "OSU":  # numbers and no file names
+            if array.ndim == 1 and len(array):
+                return [array]
+            if array.ndim == 2 and array.shape[0] > array.shape[1]:
+                raise UsageError(
+                    f"sounds: an array of shape {array.shape}; a mono waveform (S,), or n of them as the rows of (n, S), was "
+                    "expected; take the mean over its channels"
+                )
+    try:
+        several = None if isinstance(sounds, bytes | bytearray | Mapping) else iter(sounds)
+    except TypeError:
+        several = None
+    if several is None:
+        raise UsageError(
+            f"sounds: got {type(sounds).__name__}; files, folders and waveforms (arrays of samples), in a list or one alone, "
+            "were expected; give such"
+        )
+    return list(several)
+
+
+def _whole(sample_rate: Any) -> int:
+    try:
+        rate = int(sample_rate) if float(sample_rate) == int(sample_rate) else 0
+    except (TypeError, ValueError, OverflowError):
+        rate = 0
+    if rate < 1 or isinstance(sample_rate, str):
+        raise UsageError(
+            f"sample_rate: got {sample_rate!r}; a whole number of samples per second was expected; give the waveforms' own"
+        )
+    return rate
+
+
+def _files(given: str) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of a file, or of the audio files below a folder; a name begins with what was given."""
+    path = Path(given).expanduser()
     if not path.is_dir():
-        yield path  # one that is not there is listed with the bad ones
+        yield given, path  # one that is not there is listed with the bad ones
         return
     files = audio_files(path)
     unread = left_alone(path, AUDIO_SUFFIXES)
     if not files:
         found = unread or f"files ending in {', '.join(AUDIO_SUFFIXES)} were expected in it or below; check the path"
-        raise UsageError(f"{path}: a folder without audio files; {found}")
+        raise UsageError(f"{given}: a folder without audio files; {found}")
     if unread:
-        warnings.warn(f"{path}: {unread}", RepkitWarning, stacklevel=3)
-    yield from files
+        warn_caller(f"{given}: {unread}")
+    for file in files:
+        yield os.path.join(given, file.relative_to(path)), file
 
 
 def _as_file(waveform: Any, place: int, sample_rate: int) -> bytes:
     """Return a waveform as the bytes of a file, so that it passes every check that a file does."""
-    values = np.asarray(waveform)
+    values = array_of(waveform)
+    if isinstance(values, str):
+        raise UsageError(f"sound {place}: {values}")
+    if values.ndim == 0:
+        raise UsageError(
+            f"sound {place}: got {type(waveform).__name__}; a file, a folder or a waveform was expected; samples are given as "
+            "an array: numpy.asarray(samples)"
+        )
     if values.ndim != 1:
         raise UsageError(
             f"sound {place}: an array of shape {values.shape}; a mono waveform (S,) was expected; take the mean over its channels"
@@ -126,10 +192,11 @@ def _as_file(waveform: Any, place: int, sample_rate: int) -> bytes:
             f"sound {place}: an array of {values.dtype}; floating-point numbers of full scale 1 were expected; divide 16-bit "
             "samples by 32768"
         )
-    if sample_rate < 1:
-        raise UsageError(f"sample_rate: got {sample_rate}; samples per second were expected; give the waveforms' own")
+    samples = values.astype(np.float32)
+    if is_far_beyond(samples[np.isfinite(samples)]):
+        raise UsageError(f"sound {place}: {TOO_LARGE}")
     buffer = io.BytesIO()
-    soundfile.write(buffer, values.astype(np.float32), sample_rate, format="WAV", subtype="FLOAT")
+    soundfile.write(buffer, samples, sample_rate, format="WAV", subtype="FLOAT")
     return buffer.getvalue()
 
 
@@ -151,7 +218,6 @@ def prepare(
         parts: encoders of the condition's embeddings.
         progress: called after some of them with their number and the hours heard.
     """
-    torch.set_flush_denormal(True)  # as in training
     made = Prepared()
     blocks: list[np.ndarray] = []
     for first in range(0, len(sounds), WINDOW):
@@ -191,7 +257,7 @@ def _frames_of(
                     seconds = duration_s(sound.source, where=sound.name)
                     if seconds > max_duration_s + 1e-3:
                         made.cut[sound.name] = seconds
-            except BadAudioError as error:
+            except DataError as error:  # one that cannot be read is no reason to let the others go
                 made.bad[sound.name] = error.message
     return found
 
@@ -216,7 +282,7 @@ def _encoded(
             if sound.name not in made.bad:
                 try:
                     waveforms[sound.name] = waveform if same else sound.read(part.max_duration_s)
-                except BadAudioError as error:  # bad behind what the models hear
+                except DataError as error:  # bad behind what the models hear
                     made.bad[sound.name] = error.message
         for name, values in zip(waveforms, _encode(part, list(waveforms.values())), strict=True):
             try:
@@ -239,19 +305,23 @@ def _encode(part: Part, waveforms: list[np.ndarray]) -> Sequence[np.ndarray | Ba
         return []
     encoder: Any = part.encoder
     stages = hasattr(encoder, "frames") and hasattr(encoder, "encode_frames")
-    with one_thread() if stages else nullcontext(), _autocast(part.precision == "bf16"):
-        if stages:
-            return list(encoder.encode_frames([encoder.frames(waveform) for waveform in waveforms]))
-        return list(encoder.encode(waveforms))
+    with one_thread() if stages else nullcontext():
+        # frames are of full precision, whatever that of the encoder
+        given = [encoder.frames(waveform) for waveform in waveforms] if stages else waveforms
+        with in_precision(part.precision):
+            return list(encoder.encode_frames(given) if stages else encoder.encode(given))
 
 
 @contextmanager
-def _autocast(on: bool) -> Iterator[None]:
-    with (
-        torch.autocast("cpu", torch.bfloat16, on),
-        torch.autocast("cuda", torch.bfloat16, on and torch.cuda.is_available()),
-    ):
+def denormals_as_zero() -> Iterator[None]:
+    """Let this thread take denormal numbers for zero, as in training, and leave it afterwards as it was found."""
+    # torch does not tell: half of the smallest normal number is a denormal one
+    before = sys.float_info.min / 2 == 0.0
+    torch.set_flush_denormal(True)
+    try:
         yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _rounded(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
@@ -290,4 +360,4 @@ def normalise(made: Prepared, mode: str, vectors_by: str | None) -> RaggedTensor
     return RaggedTensor(torch.from_numpy(frames.values), torch.from_numpy(frames.offsets))
 
 
-__all__ = ["Prepared", "Sound", "collect", "normalise", "prepare"]
+__all__ = ["Prepared", "Sound", "Sounds", "collect", "denormals_as_zero", "normalise", "prepare"]

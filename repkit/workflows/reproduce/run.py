@@ -278,11 +278,17 @@ def _measure(record: Record, scores: RunScores) -> None:
         if found.low is None or found.high is None:
             verdict = "no interval"
         else:
-            verdict = "inside" if found.low <= published / 100 <= found.high else "outside"
+            verdict = _where(published, record["paper"]["decimals"], 100 * found.low, 100 * found.high)
     by_seed = {str(seed): value for seed, value in found.seeds.items()}
     record.update(
         state="measured", why="", ours={**ours, "seeds": by_seed, "difference": difference, "verdict": verdict}
     )
+
+
+def _where(published: float, decimals: int, low: float, high: float) -> str:
+    """Return where a printed number lies, in percent: it stands for all that rounds to it, half a unit to either side."""
+    half = 0.5 * 10.0**-decimals + 1e-9
+    return "inside" if low - half <= published <= high + half else "outside"
 
 
 def _compare(record: Record, one: PlannedCell, paper: PaperFile) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from repkit.errors import DataError
-from repkit.evaluation.intervals import N_RESAMPLES, count_by_speaker, few_speakers_note, resample_speakers
+from repkit.evaluation.intervals import N_RESAMPLES, count_by_speaker, few_speakers_mean_note, resample_speakers
 from repkit.evaluation.job_files import finished_jobs, fit_record, read_split
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.run_files import RunFiles, read_run_files
@@ -131,7 +131,7 @@ class RunScores:
         of = rows[rows["corpus"].isin(corpora)]
         low, high = (float(end) for end in np.percentile(np.mean(drawn, axis=0), [2.5, 97.5]))
         certain = max(n_speakers) > 1
-        notes = [few_speakers_note(min(n_speakers)), "one seed: the spread over seeds is not in the interval"]
+        notes = [few_speakers_mean_note(n_speakers), "one seed: the spread over seeds is not in the interval"]
         mean = np.mean(values, axis=0)
         return Measured(
             value=float(mean.mean()),

@@ -10,12 +10,13 @@ import torch
 
 from repkit.errors import DataError, RepkitError
 from repkit.plugins.blaming import blaming
+from repkit.runs.device import settle_device, within_memory
 from repkit.runs.executors import Event, prepare_process
 from repkit.training.course import Fitted, NotFiniteError, Training
 from repkit.training.stacked import fit_stacked, stack_key, why_alone
 from repkit.workflows.train_ser.conditions import capabilities_of
 from repkit.workflows.train_ser.context import SerContext, is_estimator
-from repkit.workflows.train_ser.jobs import PreparedJob, naming_components, prepare_job, publish_job, run_job
+from repkit.workflows.train_ser.jobs import LOWER, PreparedJob, naming_components, prepare_job, publish_job, run_job
 from repkit.workflows.train_ser.plan import SerJob
 
 AT_ONCE = 64
@@ -40,7 +41,9 @@ def run_batched(
         RepkitError: a job failed; those that shared its program are finished first, and nothing done is lost.
     """
     prepare_process()
-    _Batched(context, on_event, at_once).run(jobs)
+    settle_device(context.device)
+    with within_memory(f"{context.device}, up to {at_once} trainings at once", LOWER):
+        _Batched(context, on_event, at_once).run(jobs)
 
 
 class _Batched:
@@ -58,18 +61,16 @@ class _Batched:
         self.numbers = {job: number for number, job in enumerate(jobs)}
         for condition in dict.fromkeys(job.condition for job in jobs):
             recipe = self.context.recipes[condition]
-            some = [job for job in jobs if job.condition == condition]
-            if is_estimator(recipe) or "batched" not in capabilities_of(recipe):
-                for job in some:
-                    self._alone(job)
-                continue
-            for job in some:
-                self._prepare(job)
+            stackable = not is_estimator(recipe) and "batched" in capabilities_of(recipe)
+            for job in jobs:
+                if job.condition == condition:
+                    (self._prepare if stackable else self._alone)(job)
             while self.waiting:
                 key = next(iter(self.waiting))
                 self._together(condition, self.waiting.pop(key))
             if self.failed:
                 raise self.failed[0]
+            self.context.drop(("data", condition))  # what the next condition trains on needs the room
 
     def _tell(self, kind: str, job: SerJob, value: Any = None) -> None:
         self.on_event(Event(kind, job, self.numbers[job], value))  # type: ignore[arg-type]
@@ -105,14 +106,8 @@ class _Batched:
                 yield job, training
 
         device = torch.device(self.context.device)
-        with blaming("repkit.models", recipe.model.name, passing=(torch.OutOfMemoryError,)):
-            try:
-                fit_stacked(draw(), self.at_once, lambda job, epoch: self._tell("epoch", job, epoch), self._end, device)
-            except torch.OutOfMemoryError as error:
-                raise RepkitError(
-                    f"{self.context.device}: {self.at_once} trainings at once do not fit its memory ({error}); fewer were "
-                    "expected; give --at-once a smaller number and start the same command again, finished jobs are kept"
-                ) from error
+        with blaming("repkit.models", recipe.model.name):
+            fit_stacked(draw(), self.at_once, lambda job, epoch: self._tell("epoch", job, epoch), self._end, device)
 
     def _end(self, job: Any, end: Fitted | NotFiniteError) -> None:
         prepared = self.prepared[job]

@@ -40,7 +40,7 @@ class SerContext:
         attributes: per domain (speaker, corpus, language, gender) the value of every utterance.
         crops: frames of each ``crop_s``.
         chosen: per condition and view the settings that an estimator has been given by the test folds.
-        device: of the trainings: ``cpu`` or ``cuda``.
+        device: of the trainings, as `repkit.runs.device.settle_device` takes it in the process that trains.
         weights: per condition of joined embeddings the factor (D,) of every column once it is standardised.
     """
 
@@ -66,6 +66,10 @@ class SerContext:
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
+
+    def drop(self, name: tuple[str, ...]) -> None:
+        """Let go of what was kept, so that its memory is free."""
+        self._kept.pop(name, None)
 
 
 def is_estimator(recipe: SerRecipe) -> bool:

@@ -148,6 +148,8 @@ def crop_frames(plan: SerPlan) -> dict[float, int]:
 
 def _load_ragged(plan: SerPlan, stores: Mapping[str, Store]) -> Ragged:
     parts = [Ragged(*stores[name].load([u.id for u in plan.utterances if u.corpus == name])) for name in plan.corpora]
+    if len(parts) == 1:
+        return parts[0]  # not copied: the frames of a large corpus are most of what a run holds in memory
     return Ragged.from_arrays([part[i] for part in parts for i in part.ids], [i for part in parts for i in part.ids])
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from repkit.evaluation.metrics import uar, uar_of, wa_of
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.plugins import blame
 from repkit.plugins.blaming import blaming, blaming_the_one
+from repkit.runs.device import settle_device, within_memory
 from repkit.runs.directory import RunDirectory, publish_job_folder, room_on_disk, start_job_folder
 from repkit.runs.seeding import derive_seed
 from repkit.runs.worker_start import preload
@@ -44,6 +47,10 @@ from repkit.workflows.train_ser.plan import SerJob
 from repkit.workflows.train_ser.saved import MODEL, STATISTICS, describe_model, save_statistics
 
 preload(__name__, "torch._dynamo")  # an optimiser imports the latter at its first step
+
+
+LOWER = "lower --workers, --at-once or training.batch_size"
+"""What may make jobs fit a memory that they have exhausted."""
 
 
 @dataclass(slots=True)
@@ -77,16 +84,19 @@ def run_job(context: SerContext, job: SerJob, on_epoch: Callable[[int], None]) -
     Raises:
         DataError: the training diverged, or the disk is full.
         PluginError: a component broke its contract.
+        RepkitError: the memory is exhausted.
+        UsageError: the device is not there.
     """
-    prepared = prepare_job(context, job)
-    if prepared.trainings is None:
-        fitted = _fit_estimator(context, job, prepared.model, prepared.data, prepared.parts)
-        # what it says of dev, which it was fitted on, is no prediction
-        prepared.parts = {**prepared.parts, "dev": prepared.parts["dev"][:0]}
-    else:
-        with naming_components(context.recipes[job.condition]):
-            fitted = run_phases(prepared.trainings, on_epoch, torch.device(context.device))
-    return publish_job(context, prepared, fitted)
+    with within_memory(f"condition {job.condition}, seed {job.seed}, fold {job.fold}", LOWER):
+        prepared = prepare_job(context, job)
+        if prepared.trainings is None:
+            fitted = _fit_estimator(context, job, prepared.model, prepared.data, prepared.parts)
+            # what it says of dev, which it was fitted on, is no prediction
+            prepared.parts = {**prepared.parts, "dev": prepared.parts["dev"][:0]}
+        else:
+            with naming_components(context.recipes[job.condition]):
+                fitted = run_phases(prepared.trainings, on_epoch, prepared.data.data.frames.values.device)
+        return publish_job(context, prepared, fitted)
 
 
 def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
@@ -117,9 +127,9 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
     notes = padding_notes(recipe, model, data, parts["train"], batch, outputs)
     objectives = build_objectives(recipe, replace(task, shared_dim=outputs.shared.shape[1]))
     check_objectives(recipe, objectives, batch, outputs)
-    device = torch.device(context.device)
+    device = settle_device(context.device)
     if device.type != "cpu":
-        data = data.to(device, context.keep(("data", job.condition), lambda: data.data.to(device)))
+        data = data.to(device, _on_device(context, job.condition, data.data, device))
     trainings = phase_trainings(
         model,
         objectives,
@@ -137,12 +147,18 @@ def prepare_job(context: SerContext, job: SerJob) -> PreparedJob:
     return PreparedJob(job, task, model, data, parts, left_out, trainings, notes)
 
 
+def _on_device(context: SerContext, condition: str, data: TrainingData, device: torch.device) -> TrainingData:
+    """Return the data of a condition on a device: the frames, which all conditions have in common, lie there once."""
+    frames = context.keep(("frames on the device",), lambda: data.frames.to(device))
+    return context.keep(("data", condition), lambda: replace(data, frames=frames).to(device))
+
+
 @contextmanager
 def naming_components(recipe: SerRecipe) -> Iterator[None]:
     """Name the components of a training that diverged, and a plugin that raises or gives what is no loss in the middle of it."""
     used = [("repkit.models", recipe.model.name), *(("repkit.objectives", o.name) for o in recipe.objectives)]
     try:
-        with blaming_the_one(used, passing=(torch.OutOfMemoryError, BrokenContract), suspecting=True):
+        with blaming_the_one(used, passing=(BrokenContract,), suspecting=True):
             yield
     except BrokenContract as error:
         objectives = dict(zip(objective_names(recipe), used[1:], strict=True))
@@ -223,21 +239,28 @@ def publish_job(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> d
         DataError: the disk is full.
         PluginError: a view without logits.
     """
+    job = prepared.job
+    final = RunDirectory(context.run).job_path(job.condition, job.seed, job.fold)
     with room_on_disk(context.run):
-        return _publish(context, prepared, fitted)
+        folder = start_job_folder(final)
+        try:
+            summary = _fill(folder, context, prepared, fitted)
+            publish_job_folder(folder, final)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # a full disk has better uses
+            raise
+    return summary
 
 
-def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict[str, Any]:
+def _fill(folder: Path, context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict[str, Any]:
     job, data, parts = prepared.job, prepared.data, prepared.parts
     model = prepared.model.to(data.data.frames.values.device)
-    run, fold, recipe = RunDirectory(context.run), fold_of(context, job), context.recipes[job.condition]
+    fold, recipe = fold_of(context, job), context.recipes[job.condition]
     table = recipe.resolved_phases()[-1][1]
     crop_s, at_once = table.crop_s, prediction_batch(model, table.batch_size)
     crop = None if crop_s is None else context.crops[crop_s]
     hidden = {}
     files: dict[str, dict[str, str]] = {"selected": {}, "last": {}}
-    final = run.job_path(job.condition, job.seed, job.fold)
-    folder = start_job_folder(final)
     tables = []
     for place, checkpoint in enumerate(("selected", "last")):
         common = (fitted.selected, fitted.last)[place]
@@ -301,7 +324,6 @@ def _publish(context: SerContext, prepared: PreparedJob, fitted: Fitted) -> dict
         "parameters": sum(p.numel() for p in (model.buffers() if is_estimator(recipe) else model.parameters())),
     }
     (folder / "done.json").write_text(json.dumps(summary))
-    publish_job_folder(folder, final)
     return summary
 
 

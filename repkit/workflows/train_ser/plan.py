@@ -11,7 +11,7 @@ from repkit.api import DOMAINS, Corpus, Fold, Utterance, View
 from repkit.audio.label_maps import LabelMap, label_map
 from repkit.config.schema import ADDED_LATER, CONDITION_KEYS, NOT_TRAINING, SerRecipe
 from repkit.errors import DataError
-from repkit.evaluation.audit import audit_folds, listed_folds, unknown_speaker_flags
+from repkit.evaluation.audit import audit_folds, listed_folds, single_class_flags, unknown_speaker_flags
 from repkit.plugins import build_config, load
 from repkit.plugins.blaming import blaming
 from repkit.runs.directory import canonical_hash
@@ -197,17 +197,19 @@ def _why_dropped(utterance: Utterance, labels: LabelMap, first: View) -> str:
 
 def _deviations(recipe: SerRecipe, conditions: Sequence[ResolvedCondition]) -> dict[str, Any]:
     """Return what conditions do of their own that bears on comparing scores: how they choose, and what they standardise by."""
+    chosen = {c.name: ", ".join(_of_phases(c, "select_by")) for c in conditions}
     found = {
-        "selection_of": {
-            c.name: c.recipe.training.select_by
-            for c in conditions
-            if c.recipe.training.select_by != recipe.training.select_by
-        },
-        "class_counts_of": {c.name: "all" for c in conditions if c.recipe.training.class_weights == "balanced_all"},
+        "selection_of": {name: how for name, how in chosen.items() if how != recipe.training.select_by},
+        "class_counts_of": {c.name: "all" for c in conditions if "balanced_all" in _of_phases(c, "class_weights")},
         # by values alone: a system is the same whatever others it is run beside
         "vectors_by": sorted(set(_vectors_by(conditions).values())),
     }
     return {name: values for name, values in found.items() if values}
+
+
+def _of_phases(condition: ResolvedCondition, key: str) -> list[str]:
+    """Return the values that a key of the training table has in the phases of a condition, each once."""
+    return list(dict.fromkeys(getattr(table, key) for _, table in condition.recipe.resolved_phases()))
 
 
 def _vectors_by(conditions: Sequence[ResolvedCondition]) -> dict[str, str]:
@@ -254,10 +256,11 @@ def audit_plan(
         for c in conditions
     }
     mode = recipe.normalisation.mode
+    targets = {u.id: labels.targets(u)[recipe.labels.views[0]] for u in kept}
     flags = audit_folds(
         folds,
         kept,
-        labels={u.id: labels.targets(u)[recipe.labels.views[0]] for u in kept},
+        labels=targets,
         encoder_speakers=heard,
         transductive=[f"normalisation {mode}"] if mode in ("per_speaker", "per_corpus") else [],
         allow_dev_overlap=recipe.protocol.settings.get("dev") == "utterances",
@@ -277,13 +280,15 @@ def audit_plan(
             f"transductive: condition(s) {', '.join(vectors_by)} hear unlabelled audio of the test speakers in the mean and "
             f"variance of their vectors ({kinds})",
         )
-    chosen = [c.name for c in conditions if c.recipe.training.select_by == "test"]
+    if "per_speaker" in (mode, *vectors_by.values()):
+        flags += tuple(single_class_flags(kept, targets))
+    chosen = [c.name for c in conditions if "test" in _of_phases(c, "select_by")]
     if chosen:
         flags += (
             f"selected on test: the settings of condition(s) {', '.join(chosen)} are those of the best scores on the test "
             "folds; optimistic, not to be compared with scores chosen otherwise",
         )
-    counted = [c.name for c in conditions if c.recipe.training.class_weights == "balanced_all"]
+    counted = [c.name for c in conditions if "balanced_all" in _of_phases(c, "class_weights")]
     if counted:
         flags += (
             f"condition(s) {', '.join(counted)}: class weights from the label counts of all utterances, test included",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from safetensors.torch import save_file
 
 from repkit.api import Corpus
 from repkit.config.schema import SerRecipe
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError, RepkitWarning, UsageError
 from repkit.evaluation.versions import continued_notes
 from repkit.report.render import render
 from repkit.runs.atomic import atomic_write
-from repkit.runs.directory import RunDirectory, locked, read_json, room_on_disk, sweep
+from repkit.runs.directory import RunDirectory, check_writable, locked, read_json, room_on_disk, sweep
 from repkit.runs.environment import command_line, environment
 from repkit.runs.executors import Event, Executor, default_workers, open_executor
 from repkit.training.data import RaggedTensor, TrainingData
@@ -72,12 +73,11 @@ def train_ser(
         corpora: by name.
         recipe_text: the recipe as given, kept in the run directory.
         root: folder of all runs.
-        workers: processes, by default one per core, or one on a GPU.
-        executor: ``processes``, ``batched`` (jobs of equal shape as one program in this process), ``dask`` (several
-            machines that share the folders), or ``auto``: batched on a GPU, else processes.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        workers: processes, by default one per core, or one on a GPU; of frames alone where the executor is ``batched``.
+        executor: see `Where`, as `device` and `scheduler`.
+        device: of the trainings.
         at_once: most trainings in one program (``batched``).
-        scheduler: of ``dask``: address or scheduler file; None for a cluster on this machine.
+        scheduler: of ``dask``.
         on_bad_audio: ``stop`` (list all bad files, train nothing) or ``skip`` (leave them out and say so).
         again: train anew where a run of the same signature is finished; else that one is returned, its page written anew
             where the reference has changed, and nothing is told to `on_start` and `on_event`.
@@ -95,7 +95,15 @@ def train_ser(
     plan = make_plan(recipe, corpora, skip_bad_audio=on_bad_audio == "skip")
     if not again and (done := RunDirectory.finished(root, recipe.name, plan.signature)):
         return _asked_again(done, recipe, recipe_text)
-    place = _Place.choose(executor, device, workers, at_once, scheduler, len(plan.jobs))
+    check_writable(Path(root) / recipe.name, "--runs")
+    place = Place.choose(Where(executor, device, at_once, scheduler), workers, plan)
+    if place.executor == "batched" and (workers or 1) > 1:
+        warnings.warn(
+            f"--workers {workers}: the trainings share one process (executor batched on {place.device}), so that it counts for "
+            "making frames alone; one was expected; leave it out, or use --executor processes",
+            RepkitWarning,
+            stacklevel=2,
+        )
     elsewhere = place.execute if place.executor == "dask" else None
     stores = frame_stores(plan, on_bad_audio, on_frames, workers, elsewhere)
     left_out = {**plan.left_out, **remove_left_out(plan, stores)}
@@ -192,8 +200,16 @@ def _write_asked(run: RunDirectory, recipe_text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where and how the jobs of a run are done."""
+class Place:
+    """Where and how the jobs of a run are done.
+
+    Attributes:
+        executor: ``processes``, ``batched`` or ``dask``.
+        device: see `Where.settled`.
+        n_workers: processes; one of ``batched``.
+        at_once: most trainings in one program (``batched``).
+        execute: None for ``batched``.
+    """
 
     executor: str
     device: str
@@ -202,21 +218,27 @@ class _Place:
     execute: Executor | None
 
     @classmethod
-    def choose(
-        cls, executor: str, device: str, workers: int | None, at_once: int, scheduler: str | None, n_jobs: int
-    ) -> _Place:
+    def choose(cls, where: Where, workers: int | None, plan: SerPlan) -> Place:
         """Settle what is left open.
 
         Raises:
             UsageError: an unknown name, or a device that is not there.
         """
-        where = Where(executor, device, at_once, scheduler).settled()
-        executor, device = where.executor, where.device
-        most = default_workers(n_jobs) if device == "cpu" else 1
-        n_workers = workers or most
+        where = where.settled([condition.recipe for condition in plan.conditions])
+        if where.executor == "batched":
+            return cls(where.executor, where.device, 1, where.at_once, None)
+        n_workers = workers or (default_workers(len(plan.jobs)) if where.device == "cpu" else 1)
         # opened before the frames are made, so that a scheduler that is not there is told at once
-        execute = None if executor == "batched" else open_executor(executor, n_workers, scheduler)
-        return cls(executor, device, n_workers, at_once, execute)
+        execute = open_executor(where.executor, n_workers, where.scheduler)
+        return cls(where.executor, where.device, n_workers, where.at_once, execute)
+
+    def told(self) -> str:
+        """Return in a few words what does the jobs."""
+        if self.executor == "batched":
+            return f"one process on {self.device}, up to {self.at_once} trainings in one program"
+        if self.executor == "dask":
+            return f"the workers of dask, device {self.device}"
+        return f"{self.n_workers} processes" + ("" if self.device == "cpu" else f" on {self.device}")
 
     def shares_memory(self, n_jobs: int) -> bool:
         """Whether several processes of this machine read the data."""

@@ -1,6 +1,8 @@
 """The hub is simulated: parquet with exactly its schema, and `datasets.load_dataset` replaced for what is remote."""
 
 import io
+import pickle
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -76,13 +78,20 @@ def parquet(tmp_path):
 class Hub:
     """Stands in for `datasets.load_dataset` and the list of converted files; notes what was asked."""
 
-    def __init__(self, monkeypatch, root, plain=None, converted=()):
+    def __init__(self, monkeypatch, root, plain=None, converted=(), commits=None):
         self.real, self.root, self.plain, self.asked = datasets.load_dataset, root, plain, []
         monkeypatch.setattr(datasets, "load_dataset", self.load)
         monkeypatch.setattr(hub_download, "list_parquet", self.list)
-        self.converted = converted
+        monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", self.info)
+        self.converted, self.commits = converted, commits or {}
 
-    def list(self, id):
+    def info(self, id, *, revision=None, timeout=None):
+        """Tell the commit of a branch, as the hub does."""
+        if revision not in self.commits:
+            raise ConnectionError("offline")
+        return SimpleNamespace(sha=self.commits[revision])
+
+    def list(self, id, revision):
         self.asked.append(("list", id))
         if isinstance(self.converted, Exception):
             raise self.converted
@@ -91,7 +100,10 @@ class Hub:
     def load(self, id, config=None, *, split, streaming, revision=None, data_files=None):
         self.asked.append((id, config, split, streaming, revision, data_files))
         if id == "parquet":
-            files = [str(self.root / address.split("parquet/", 1)[1]) for address in data_files[split]]
+            files = [
+                str(self.root / address[address.index("/all/" if "/all/" in address else "/release2/") + 1 :])
+                for address in data_files[split]
+            ]
         elif self.plain is None:
             return self.local([str(p) for p in sorted((self.root / config / split).glob("*"))], split, streaming)
         else:
@@ -184,9 +196,9 @@ def test_partial_copies_are_refused_unless_asked_for(monkeypatch, tmp_path):
     assert "only a partial copy of release2/train" in text
     assert "--corpus tedlium=PATH (train/sph/<talk>.sph and train/stm/<talk>.stm)" in text
     assert "https://www.openslr.org/19" in text
-    dataset, note = load_hub("LIUM/tedlium", "release2", "train", None, True, True)
-    assert sum(1 for _ in dataset.select_columns(["id"])) == 4
-    assert "PARTIAL" in note
+    found = load_hub("LIUM/tedlium", "release2", "train", None, True, True)
+    assert sum(1 for _ in found.dataset.select_columns(["id"])) == 4
+    assert "PARTIAL" in found.note
 
 
 def test_when_nothing_can_be_had_every_reason_is_told(monkeypatch, tmp_path):
@@ -201,6 +213,70 @@ def test_when_nothing_can_be_had_every_reason_is_told(monkeypatch, tmp_path):
     with pytest.raises(DataError):
         open_corpus("librispeech", options={"revision": "abc"}).utterances()
     assert [asked[0] for asked in fake.asked] == ["openslr/librispeech_asr"]
+
+
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
+def test_fingerprint_of_the_hub_follows_the_commit_of_its_branch(monkeypatch, parquet):
+    fake = Hub(monkeypatch, parquet, commits={None: FIRST})
+    options = {"allow_partial": True}
+    prints = [open_corpus("librispeech", options=options).fingerprint()]
+    fake.commits[None] = SECOND  # the dataset has changed on the hub
+    prints.append(open_corpus("librispeech", options=options).fingerprint())
+    assert len(set(prints)) == 2
+    assert [asked[4] for asked in fake.asked] == [FIRST, SECOND]  # what is loaded is what is hashed
+    fake.commits["v1"] = SECOND
+    assert open_corpus("librispeech", options={**options, "revision": "v1"}).fingerprint() not in prints
+    # a stream of which nobody knows the commit has no identity
+    fake.commits.clear()
+    with pytest.raises(DataError, match="did not say which commit.*librispeech.revision=COMMIT"):
+        open_corpus("librispeech", options=options).fingerprint()
+
+
+def test_fingerprint_of_a_commit_needs_no_hub_and_stays(monkeypatch, parquet):
+    fake = Hub(monkeypatch, parquet, ConnectionError("offline"))
+    corpus = HubCorpus(HubCorpus.Config(name="x", id="a/b", split="train", revision=FIRST))
+    # sha256 of the JSON of the settings, sorted, as it was before branches were looked up
+    assert corpus.fingerprint() == "84641771ccad4e8de21b284864613e35043aa27e0152af7d8e1fd347423c4d8a"
+    assert not fake.asked
+
+
+@pytest.mark.filterwarnings("ignore:.*rows; expected 28539")
+def test_a_dataset_of_the_cache_is_known_again_without_the_hub(monkeypatch, parquet):
+    Hub(monkeypatch, parquet)
+    prints = {librispeech(False).fingerprint() for _ in range(2)}
+    write(parquet / "all" / "train.clean.100" / "0001.parquet", 7, N - 1)
+    assert len(prints) == 1
+    assert librispeech(False).fingerprint() not in prints
+    # where the cache has it from the hub, it is called by its commit, as it would be with the hub
+    file = f"/cache/openslr___librispeech_asr/all/0.0.0/{FIRST}/librispeech_asr-train.clean.100.arrow"
+    cached = SimpleNamespace(cache_files=[{"filename": file}], _fingerprint="12ab")
+    assert hub_download._origin(cached, None) == {"commit": FIRST}
+
+
+def test_a_partial_copy_is_another_corpus(monkeypatch, parquet, tmp_path):
+    whole, part = "all/train.clean.100/0000.parquet", "all/partial-train.clean.100/0000.parquet"
+    write(tmp_path / "hub" / part, 0, 7)
+    commits = {None: FIRST, "refs/convert/parquet": SECOND}
+    fake, prints = Hub(monkeypatch, parquet, RuntimeError("no scripts"), commits=commits), set()
+    for file in (whole, part):
+        fake.converted = [file]
+        fake.asked.clear()
+        with pytest.warns(RepkitWarning, match="parquet branch"):
+            prints.add(librispeech(True).fingerprint())
+        assert fake.asked[2][5] == {"train.clean.100": [f"hf://datasets/openslr/librispeech_asr@{SECOND}/{file}"]}
+    assert len(prints) == 2
+
+
+def test_workers_get_no_listing(parquet):
+    corpus = open_corpus("librispeech", str(parquet), split="train.clean.100", options={"expected_rows": N})
+    corpus.fingerprint()
+    before = len(pickle.dumps(corpus))
+    listed = corpus.utterances()
+    assert len(pickle.dumps(corpus)) == before
+    copy = pickle.loads(pickle.dumps(corpus))
+    np.testing.assert_allclose(copy.read(listed[5]), sound(5), atol=1e-4)
 
 
 def test_presets_know_their_splits(monkeypatch):

@@ -28,8 +28,8 @@ def refused(monkeypatch, capsys, *words):
 def test_executor_scheduler_and_device(words, dry, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "--scheduler x: the executor is processes" in refused(monkeypatch, capsys, *words, "--scheduler", "x", *dry)
-    assert "device cuda: no GPU that torch can use" in refused(monkeypatch, capsys, *words, "--device", "cuda", *dry)
+    assert "--scheduler x: the executor is auto" in refused(monkeypatch, capsys, *words, "--scheduler", "x", *dry)
+    assert "device cuda: torch finds no GPU on" in refused(monkeypatch, capsys, *words, "--device", "cuda", *dry)
     assert list(tmp_path.iterdir()) == []
 
 

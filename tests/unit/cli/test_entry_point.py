@@ -103,6 +103,17 @@ def test_a_bug_keeps_its_traceback(command, monkeypatch):
         repkit.cli.main()
 
 
+def test_an_exhausted_memory_is_told_with_what_to_lower(repkit_main, command):
+    def work():
+        raise MemoryError("Unable to allocate 8.00 GiB for an array")
+
+    command(work)
+    code, _, err = repkit_main("report")
+    assert code == 1
+    assert err.startswith("error: repkit: out of memory (Unable to allocate 8.00 GiB for an array)")
+    assert "training.batch_size" in err
+
+
 def test_a_warning_is_one_line_without_the_place_in_the_code(repkit_main, command):
     def work():
         warnings.warn("corpus x: 3 speakers; 4 were expected", RepkitWarning, stacklevel=1)

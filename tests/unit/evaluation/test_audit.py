@@ -4,7 +4,7 @@ import pytest
 
 from repkit.api import Fold, Utterance
 from repkit.errors import DataError, SpeakerLeakError
-from repkit.evaluation.audit import audit_folds, listed_folds, unknown_speaker_flags
+from repkit.evaluation.audit import audit_folds, listed_folds, single_class_flags, unknown_speaker_flags
 
 
 def utterance(i, speaker, emotion="anger", **more):
@@ -103,6 +103,17 @@ def test_embeddings_that_do_not_say_whom_their_encoder_has_heard_are_flagged():
     parts = [{"dim": 1, "source": source} for source in ({"encoder": "toy"}, {"name": "wav", "corpora": None}, *told)]
     joined = {"encoder": "joined", "speakers": ["c/a"], "corpora": [{"name": "c"}], "parts": parts}
     assert unknown_speaker_flags("C", [joined]) == [said.format("toy, wav")]
+
+
+def test_speakers_of_one_class_are_counted():
+    labels = {u.id: u.emotion for u in UTTERANCES}
+    assert single_class_flags(UTTERANCES, labels) == []
+    # a says anger alone; of b one of two classes is not used; e has no label, f no speaker
+    more = [utterance("c/e0", "c/e", None), utterance("c/f0", None)]
+    labels |= {i: "anger" for i in ids("a")} | {"c/b1": None, "c/b3": None, "c/e0": None, "c/f0": "fear"}
+    assert single_class_flags([*UTTERANCES, *more], labels) == [
+        "2 of 4 speakers have a single class (c/a, c/b): statistics by speaker take the class away"
+    ]
 
 
 def test_folds_of_a_protocol_that_are_none_or_list_a_tested_utterance_twice_are_refused():

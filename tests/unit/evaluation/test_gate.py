@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from repkit.errors import DataError
-from repkit.evaluation.gate import BOTH_TRAINED, BOTH_UNTRAINED, COLUMNS, MODES, average, judge, member_counts, widened
-from repkit.evaluation.intervals import Interval, score
+from repkit.evaluation.gate import BOTH_TRAINED, BOTH_UNTRAINED, COLUMNS, MODES, average, judge, member_counts
+from repkit.evaluation.intervals import Interval, score, widened
 
 
 def rows(system, text, *, mode="train", corpus="x", member="m0", seed=0, fold="f"):

@@ -2,11 +2,14 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from repkit.api import Corpus, Utterance
+from repkit.audio.folder import FolderCorpus
 from repkit.errors import BadAudioError, DataError, StoreError
-from repkit.features.extract import extract_frames, frames_spec
+from repkit.features import extract
+from repkit.features.extract import cached_frames, extract_frames, frames_spec
 from repkit.features.log_mel import LogMel
 from repkit.features.spectrogram import Spectrogram
 from repkit.runs.executors import Event
@@ -238,3 +241,49 @@ def test_float16_keeps_enough_of_a_spectrogram(tmp_path):
     assert rounded.spec.dtype == "float16"
     np.testing.assert_allclose(rounded.load().values, exact.load().values, atol=5e-4)
     assert open_store(tmp_path / "b").spec.frame_shift_s == 0.04
+
+
+def test_of_two_that_want_frames_of_the_cache_one_waits_for_the_other(tmp_path, monkeypatch):
+    corpus, frontend, said = FakeCorpus(), LogMel(), []
+    spec = frames_spec(corpus, frontend)
+    folder = tmp_path / "frames" / f"fake-{spec.fingerprint[:16]}"
+    other, looks = StoreWriter(folder, spec), []
+
+    def sleep(seconds):  # the other is done by the second look
+        looks.append(seconds)
+        if len(looks) == 2:
+            other.close()
+
+    monkeypatch.setattr(extract.time, "sleep", sleep)
+    store = cached_frames(corpus, frontend, cache=tmp_path, notice=said.append)
+    assert len(store) == 12
+    assert len(looks) == 2
+    assert said == ["frames of fake: another process is making them; waiting for it"]
+    with StoreWriter(tmp_path / "own", spec), pytest.raises(StoreError, match="another process is writing this store"):
+        extract_frames(corpus, frontend, tmp_path / "own")  # a folder that was named is not waited for
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_corpus_that_goes_away_meanwhile_is_not_recorded_as_bad_audio(tmp_path, monkeypatch, workers):
+    root, frontend = tmp_path / "corpus", LogMel()
+    root.mkdir()
+    lines = ["file_name,speaker_id"]
+    for i in range(6):
+        soundfile.write(root / f"{i}.wav", 0.1 * np.random.default_rng(i).normal(size=4000), 16000)
+        lines.append(f"{i}.wav,{i % 2}")
+    (root / "metadata.csv").write_text("\n".join(lines))
+    corpus = FolderCorpus(FolderCorpus.Config(name="mine", path=root))
+    corpus.utterances()
+    monkeypatch.setattr(FolderCorpus, "fingerprint", lambda self: "as it was when all was there")
+    root.rename(tmp_path / "away")
+    make = {"on_bad_audio": "skip", "shard_size": 3, "executor": _here if workers == 2 else None}
+    with pytest.raises(DataError, match="there is no such file"):
+        extract_frames(corpus, frontend, tmp_path / "s", **make)
+    (tmp_path / "away").rename(root)
+    store = extract_frames(corpus, frontend, tmp_path / "s", **make)
+    assert (len(store), store.left_out) == (6, {})
+
+
+def _here(work, context, jobs, on_event):
+    for job in jobs:
+        on_event(Event("done", job, 0, work(context, job, lambda n: None)))

@@ -7,6 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from repkit.errors import DataError
 from repkit.evaluation.differences import compare, verdict
+from repkit.evaluation.intervals import Interval
 from repkit.evaluation.predictions import read_run
 from repkit.evaluation.results import compute_results, score_condition, score_groups, score_run
 
@@ -94,20 +95,26 @@ def test_differences_are_paired_and_roles_decide_the_pairs(fabricate):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "n", "said"),
+    ("value", "low", "high", "p", "sizes", "said"),
     [
-        (0.01, 0.05, 0.01, 10, "helps"),
-        (0.01, 0.05, 0.06, 5, "cannot tell"),
-        (-0.05, -0.01, 0.01, 10, "hurts"),
-        (-0.03, 0.005, 0.4, 10, "does not help"),
-        (-0.03, 0.005, 0.4, 4, "cannot tell"),
-        (0.0, 0.0, 1.0, 10, "does not help"),
-        (-0.03, 0.05, 0.4, 10, "cannot tell"),
-        (None, None, 1.0, 1, "cannot tell"),
+        (0.03, 0.01, 0.05, 0.01, [10], "helps"),
+        (0.03, 0.01, 0.05, 0.06, [5], "cannot tell"),
+        (-0.03, -0.05, -0.01, 0.01, [10], "hurts"),
+        (-0.01, -0.03, 0.005, 0.4, [10], "does not help"),
+        (-0.01, -0.03, 0.005, 0.4, [4], "cannot tell"),
+        (0.0, 0.0, 0.0, 1.0, [10], "does not help"),
+        (0.01, -0.03, 0.05, 0.4, [10], "cannot tell"),
+        (0.01, None, None, 1.0, [1], "cannot tell"),
+        # widened, 0.018 above the value become 0.018 sqrt(6 / 5) 2.571 / 1.960 = 0.0259, or with 24 speakers 0.0194
+        (-0.012, -0.03, 0.006, 0.4, [6], "cannot tell"),
+        (-0.012, -0.03, 0.006, 0.4, [24], "does not help"),
+        # over two corpora sqrt(6 / 5) 2.228 / 1.960 and 0.0214 above: still below one point, but not with a corpus of five
+        (-0.012, -0.03, 0.0052, 0.4, [6, 6], "does not help"),
+        (-0.012, -0.03, 0.0052, 0.4, [5, 24], "cannot tell"),
     ],
 )
-def test_verdicts(low, high, p, n, said):
-    assert verdict(low, high, p, n) == said
+def test_verdicts(value, low, high, p, sizes, said):
+    assert verdict(Interval(value, low, high, sum(sizes), 100), p, sizes) == said
 
 
 def test_only_what_both_predicted_is_compared():

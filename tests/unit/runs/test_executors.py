@@ -14,7 +14,7 @@ import torch
 
 from repkit.errors import DataError, RepkitError, UsageError
 from repkit.runs import worker_start
-from repkit.runs.executors import open_executor, processes, run_jobs
+from repkit.runs.executors import default_workers, open_executor, processes, run_jobs
 
 
 def square(context, job, on_epoch):
@@ -194,3 +194,11 @@ def test_few_kernels_are_kept_before_any_is_made_unless_the_user_says_how_many(g
     env = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")} | given
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+def test_no_more_processes_than_jobs_or_cores_that_may_be_used(monkeypatch):
+    """LOKY_MAX_CPU_COUNT is one of the limits that joblib looks at; affinity and a container's quota are others."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(48)), raising=False)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "5")
+    assert [default_workers(n) for n in (0, 1, 4, 100)] == [1, 1, 4, 5]

@@ -1,16 +1,22 @@
 """Run directories and seeds."""
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError, RepkitWarning, UsageError
+from repkit.runs import worker_start
 from repkit.runs.directory import (
+    FolderInUseError,
     RunDirectory,
+    cache_root,
     is_finished,
     locked,
     make_folder,
@@ -89,6 +95,51 @@ def test_two_processes_never_share_a_run(tmp_path):
         pass
     with locked(tmp_path), pytest.raises(UsageError, match="another process"), locked(tmp_path):
         pass
+
+
+def test_where_there_are_no_locks_a_warning_says_so(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without -o flock
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.warns(RepkitWarning, match="no locks.*one process at a time"), locked(tmp_path):
+        pass
+
+
+def test_a_lock_file_that_may_not_be_written_is_told(tmp_path):
+    (tmp_path / "lock").mkdir()  # whoever runs the tests, it cannot be opened for writing
+    with pytest.raises(UsageError, match=r"/lock: Is a directory; a file that this user may write"), locked(tmp_path):
+        pass
+
+
+def test_a_lock_file_that_its_holder_deletes_meanwhile_is_not_taken(tmp_path, monkeypatch):
+    import fcntl
+
+    real, deleted = fcntl.flock, []
+
+    def flock(handle, how):
+        real(handle, how)
+        if not deleted:
+            deleted.append((tmp_path / "lock").unlink())
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path), pytest.raises(FolderInUseError), locked(tmp_path):
+        pass
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("REPKIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root() == tmp_path / "repkit"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    with pytest.raises(UsageError, match="home directory.*REPKIT_CACHE"):
+        cache_root()
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert cache_root() == tmp_path / ".cache" / "repkit"
 
 
 def test_damaged_json_is_named(tmp_path):
@@ -224,3 +275,21 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, place):
         make_folder(tmp_path / place, "--out")
     make_folder(tmp_path / "new" / "one", "--out")
     make_folder(tmp_path / "new" / "one", "--out")
+
+
+def test_a_temporary_folder_too_long_for_a_socket_leaves_spawned_workers(monkeypatch):
+    class Process:
+        def __init__(self, method):
+            self.method, self.pid = method, None
+
+        def start(self):
+            if self.method == "forkserver":
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.bind("/tmp/" + "x" * 120)
+
+    def context(method):
+        return SimpleNamespace(Process=lambda **_: Process(method), set_forkserver_preload=lambda _: None)
+
+    monkeypatch.setattr("torch.multiprocessing.get_context", context)
+    monkeypatch.setattr(worker_start, "start_methods", lambda: ("forkserver", "spawn"))
+    assert [worker.method for worker in worker_start.start_workers(2, "os", print, ())] == ["spawn", "spawn"]

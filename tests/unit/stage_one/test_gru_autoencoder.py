@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from repkit.errors import UsageError
+from repkit.errors import BadAudioError, UsageError
 from repkit.stage_one.gru_autoencoder import DECODERS, GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.recurrent import pad
 
@@ -336,7 +336,7 @@ def test_without_a_frontend_waveforms_are_refused():
 
 
 def test_too_short_for_a_frame():
-    with pytest.raises(UsageError, match="0.006 s.*too short"):
+    with pytest.raises(BadAudioError, match="waveform 0 of 1.*0.006 s are too short"):
         tiny(n_bands=12, frontend=SPECTROGRAM).encode_waveforms([np.ones(100, np.float32)])
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from repkit.config import PretrainRecipe, load_recipe
-from repkit.errors import DataError, UsageError
+from repkit.errors import DataError, RepkitWarning, UsageError
 from repkit.features.collate import length_batches
 from repkit.runs.directory import locked
 from repkit.runs.seeding import derive_seed
@@ -153,6 +153,30 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(toy, tmp_path, small, mo
             for text in ((o / "metrics.jsonl").read_text().splitlines() for o in (out, tmp_path / "whole"))
         ]
         assert lines[0] == lines[1]
+
+
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(toy, tmp_path, small, monkeypatch):
+    """Begun on a CPU in fp32 and continued where auto would be bf16: told, and fp32 to the end."""
+    run(toy, tmp_path / "whole", small())
+    config = small(precision="auto")
+    real = train_module._Run._save
+
+    def killed(self):
+        self.begun_on = "cuda"  # as if it had been
+        real(self)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(train_module, "pick_precision", lambda precision, device: "fp32")
+    monkeypatch.setattr(train_module._Run, "_save", killed)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(toy, tmp_path / "run", config)
+    monkeypatch.setattr(train_module, "pick_precision", lambda precision, device: "bf16")
+    monkeypatch.setattr(train_module._Run, "_save", real)
+    with pytest.warns(RepkitWarning, match="begun on cuda, goes on on cpu, in fp32 as before"):
+        results = run(toy, tmp_path / "run", config)
+    assert results["precision"] == "fp32"
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["precision"] == "fp32"
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
 def test_a_stop_request_saves_the_update_at_hand(toy, tmp_path, small, monkeypatch):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from repkit.stage_one.recurrent import RecurrentStack, advance, delay, dropout, pad, reverse_index, reverse_valid
 
@@ -170,3 +171,37 @@ def test_pad():
     assert padded.dtype == torch.float32
     assert padded.sum(-1).tolist() == [[3, 3, 0, 0], [6, 6, 6, 6]]
     assert lengths.tolist() == [2, 4]
+
+
+class Heard(torch.nn.Module):
+    """In place of a layer: notes in which type and under what it is called, and hands on what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, state):
+        self.calls.append((x.dtype, state.dtype, torch.is_autocast_enabled(x.device.type)))
+        return x, state
+
+
+@pytest.fixture
+def autocast():
+    """Turn autocast to bf16 on for a device that need not be there, which `torch.autocast` refuses."""
+    before = {device: torch.is_autocast_enabled(device) for device in ("cuda", "cpu")}
+    yield lambda device: torch.set_autocast_enabled(device, True)
+    for device, enabled in before.items():
+        torch.set_autocast_enabled(device, enabled)
+
+
+@pytest.mark.parametrize(("device", "kind", "still"), [("cuda", torch.float32, False), ("cpu", torch.bfloat16, True)])
+def test_on_a_gpu_layers_are_kept_out_of_autocast(autocast, device, kind, still):
+    """Under it cuDNN's layers would be float16: a gradient of 1e-8 is zero there, and nobody scales the loss."""
+    autocast(device)
+    with FakeTensorMode():  # tensors of a GPU without one
+        stack = RecurrentStack("gru", 4, 4, 1, 0.0)
+        stack.layers = torch.nn.ModuleList([Heard()])
+        x, state = (torch.zeros(size, device=device, dtype=torch.bfloat16) for size in ((5, 3, 4), (3, 4)))
+        (y,), _ = stack(x, [state])
+    assert stack.layers[0].calls == [(kind, kind, still)]
+    assert y.dtype == kind

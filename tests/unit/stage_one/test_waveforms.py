@@ -1,10 +1,13 @@
 """What an encoder of repkit's own takes, and what it refuses: by item, with what to do."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from repkit.errors import BadAudioError, UsageError
+from repkit.errors import BadAudioError, RepkitWarning, UsageError
 from repkit.stage_one.gru_autoencoder import GruAutoencoder, GruAutoencoderConfig
 from repkit.stage_one.gru_encoder import GruEncoder, GruEncoderConfig
 from repkit.stage_one.open import open_encoder
@@ -37,9 +40,13 @@ def encoders(tmp_path_factory):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = HubertConfig(**sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
     HubertModel(config).save_pretrained(root / "hub")
-    Wav2Vec2FeatureExtractor().save_pretrained(root / "hub")
+    config.feat_extract_norm, config.do_stable_layer_norm = "layer", True
+    HubertModel(config).save_pretrained(root / "padded")
+    for name in ("hub", "padded"):
+        Wav2Vec2FeatureExtractor(return_attention_mask=name == "padded").save_pretrained(root / name)
     words = (root / "ae", root / "apc", f"statistics:{root / 'ae'}", "functionals:prosody", f"hf:{root / 'hub'}")
-    return {name: open_encoder(str(word)) for name, word in zip(ENCODERS, words, strict=True)}
+    found = {name: open_encoder(str(word)) for name, word in zip(ENCODERS, words, strict=True)}
+    return {**found, "padded": open_encoder(f"hf:{root / 'padded'}"), "root": root}
 
 
 BAD = {
@@ -53,6 +60,10 @@ BAD = {
     "whole numbers": ([(sound() * 32768).astype(np.int16)], UsageError, "int16.*full scale 1; divide.*32768"),
     "not in a list": (sound(), UsageError, r"got one ndarray of shape \(4000,\); expected a list.*encode\(\[waveform\]\)"),
     "a path": ("new.wav", UsageError, "got one str"),
+    "a table": ({"a": sound()}, UsageError, "got one dict"),
+    "a series": (pd.Series(sound(), index=range(9, 4009)), UsageError, r"got one Series of shape \(4000,\)"),
+    "a ragged list": ([sound(), [[0.1], [0.1, 0.2]]], UsageError, "waveform 1 of 2.*got list, of which numpy makes no array"),
+    "bfloat16": ([torch.from_numpy(sound()).bfloat16()], UsageError, r"waveform 0 of 1.*got Tensor.*float\(\)"),
 }  # fmt: skip
 
 
@@ -63,6 +74,43 @@ def test_what_cannot_be_encoded_is_refused(encoders, encoder, case):
     given, kind, message = BAD[case]
     with pytest.raises(kind, match=message):
         encoders[encoder].encode(given)
+
+
+@pytest.mark.parametrize("encoder", ["gru_autoencoder", "gru_encoder", "statistics", "transformers", "padded"])
+@pytest.mark.parametrize("n", [5, 300])
+def test_what_gives_no_state_is_refused_by_its_number(encoders, encoder, n):
+    for given, which in (([sound(), sound(n)], "1 of 2"), ([sound(n)], "0 of 1")):
+        with pytest.raises(BadAudioError, match=f"waveform {which} .counted from 0.*too (short|few) for one"):
+            encoders[encoder].encode(given)
+    assert len(encoders[encoder].encode([sound(), sound(3000)])) == 2
+
+
+@pytest.mark.parametrize("encoder", [*ENCODERS, "padded"])
+def test_samples_of_another_scale_are_told(encoders, encoder):
+    given = [sound(), sound() * 32768]
+    with pytest.warns(RepkitWarning, match=r"1 of 2 have, first number 1 .*samples beyond 100; .*32768") as told:
+        encoders[encoder].encode(given)
+    assert told[0].filename == __file__
+
+
+@pytest.mark.parametrize("encoder", [*ENCODERS, "padded"])
+def test_what_cannot_be_written_to_is_read(encoders, encoder):
+    given = sound()
+    given.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoders[encoder].encode([given])
+
+
+@pytest.mark.parametrize("word", ["hf:{}/hub", "untrained:{}/ae", "untrained:{}/apc", "{}/ae"])
+def test_opening_draws_no_random_number_of_the_caller(encoders, word):
+    root = encoders["root"]
+    before, seeds = torch.get_rng_state(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+        open_encoder(word.format(root))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeds
 
 
 @pytest.mark.parametrize("encoder", ["gru_autoencoder", "gru_encoder"])

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import struct
 
 import pytest
 
@@ -82,3 +83,22 @@ def test_a_file_made_for_its_owner_alone_gets_the_rights_of_any_new_file(tmp_pat
         os.umask(before)
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == rights
     assert (tmp_path / "wide.bin").stat().st_mode & 0o777 == 0o664  # nothing is taken away
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access lists of Linux")
+def test_the_access_list_of_a_folder_decides_and_not_the_umask(tmp_path):
+    everyone = (1 << 32) - 1
+    entries = [(1, 7, everyone), (4, 7, everyone), (32, 0, everyone)]  # u::rwx, g::rwx, o::---
+    try:
+        os.setxattr(
+            tmp_path,
+            "system.posix_acl_default",
+            struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries),
+        )
+    except OSError:
+        pytest.skip("a file system without access lists")
+    with atomic_write(tmp_path / "a.bin") as temporary:
+        temporary.touch(mode=0o600)
+    write_json_atomic(tmp_path / "a.json", {})
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.bin", "a.json")] == [0o660, 0o660]
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.json"]

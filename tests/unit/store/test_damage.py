@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from store_helpers import assert_holds, fill, make_items, make_spec
 
+import repkit.store.manifest
 import repkit.store.reader
 import repkit.store.shard
 from repkit.errors import StoreError
@@ -97,6 +98,28 @@ def test_missing_and_cut_shards(tmp_path):
         open_store(tmp_path / "s")
     assert caught.value.problems[0] == "shard-00001.h5: missing"
     assert caught.value.problems[1].startswith("shard-00002.h5: ")
+
+
+def test_what_the_system_says_is_not_told_as_damage(tmp_path):
+    """With `delete the store's folder` as the remedy, a limit of open files would cost hours of work."""
+    resource = pytest.importorskip("resource")
+    fill(tmp_path / "s", make_spec(), make_items())
+    store = open_store(tmp_path / "s")  # imports what is needed
+    shard = tmp_path / "s" / "shard-00000.h5"
+    old, handle = resource.getrlimit(resource.RLIMIT_NOFILE), os.dup(0)
+    os.close(handle)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (handle, old[1]))
+    try:
+        for read in (
+            lambda: repkit.store.shard.read_index(shard),
+            lambda: repkit.store.manifest.read_manifest(store.path),
+        ):
+            with pytest.raises(StoreError, match=r"could not be read \(Too many open files\)") as caught:
+                read()
+            assert "delete" not in caught.value.message
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    assert_holds(open_store(tmp_path / "s"), make_items())
 
 
 def test_unfinished_and_absent(tmp_path):

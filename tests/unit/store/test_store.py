@@ -42,6 +42,22 @@ def test_load_in_any_order(tmp_path, kind):
         np.testing.assert_array_equal(row, dict(items)[id])
 
 
+def test_a_store_is_read_from_another_folder_too_and_one_id_needs_no_list(tmp_path, kind, monkeypatch):
+    items = make_items(kind)
+    fill(tmp_path / "s", make_spec(kind), items)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stores = [open_store("s"), open_store("~/s")]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for store in stores:
+        store.verify()
+        assert_holds(store, items)
+        loaded = store.load(items[0][0])
+        assert loaded.ids == (items[0][0],)
+        np.testing.assert_array_equal(loaded.values, np.atleast_2d(items[0][1]))
+
+
 def test_layout_on_disk(tmp_path, kind):
     """The written format: what a reader in another language relies on."""
     items = make_items(kind)

@@ -5,10 +5,12 @@ import torch
 
 from repkit import api
 from repkit.config.schema import TrainingTable
-from repkit.errors import DataError
+from repkit.errors import DataError, RepkitWarning
 from repkit.training.course import Training
 from repkit.training.data import FoldData, RaggedTensor, TrainingData
-from repkit.training.loop import AT_ONCE, BrokenContract, fit, predict, prediction_batch
+from repkit.training.loop import AT_ONCE, CPU, BrokenContract, fit, predict, prediction_batch
+from repkit.training.optim import resolve_precision
+from repkit.training.stacked import _Program
 
 
 class Bias(torch.nn.Module):
@@ -199,3 +201,59 @@ def test_predictions_come_back_in_the_order_asked_for():
     probabilities, shared = predict(Echo(), fold, torch.tensor([2, 0, 1]), batch_size=2)
     assert shared[:, 0].tolist() == [3, 1, 2]
     torch.testing.assert_close(probabilities["emotion"][:, 0], torch.sigmoid(2 * torch.tensor([3.0, 1, 2])))
+
+
+class LowPrecision(Bias):
+    """As a linear layer under bf16 gives it."""
+
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        return api.Outputs({"emotion": outputs.logits["emotion"].bfloat16()}, outputs.shared.bfloat16())
+
+
+class Types(CrossEntropy):
+    def forward(self, outputs, batch, progress):
+        self.types = {outputs.logits["emotion"].dtype, outputs.shared.dtype}
+        return super().forward(outputs, batch, progress)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_losses_are_computed_in_float32_whatever_the_model_gives(together):
+    model, objective = LowPrecision(), Types()
+    training = Training(
+        model, {"ce": (objective, 1.0)}, data(), torch.arange(4), torch.arange(0),
+        TrainingTable(epochs=1, batch_size=4, select_by="last"), seed=0, score=None,
+    )  # fmt: skip
+    if together:
+        _Program(training, CPU)(training.data.batch(torch.arange(4)), torch.zeros(()), True)
+    else:
+        fit(training)
+    assert objective.types == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("model", "has_bf16", "found"),
+    [(Bias(), True, "bf16"), (Bias(), False, "fp32"), (torch.nn.Sequential(torch.nn.GRU(1, 1)), True, "fp32")],
+)
+def test_auto_takes_bf16_on_gpus_that_have_it_for_models_without_recurrent_layers(monkeypatch, model, has_bf16, found):
+    asked = []
+
+    class Selected:
+        def __init__(self, device):
+            asked.append(device)
+
+        __enter__ = __exit__ = lambda self, *error: None
+
+    def supported(including_emulation=True):  # what torch says of a T4: emulated, it is there
+        return has_bf16 or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", Selected)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    device = torch.device("cuda:1")
+    assert resolve_precision("auto", device, model) == found
+    assert asked == [device]
+
+
+def test_bf16_for_recurrent_layers_on_a_gpu_is_warned_of():
+    with pytest.warns(RepkitWarning, match="recurrent layers of GRU are computed in float16"):
+        assert resolve_precision("bf16", torch.device("cuda"), torch.nn.GRU(1, 1)) == "bf16"

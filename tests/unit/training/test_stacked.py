@@ -222,3 +222,19 @@ def test_every_row_is_stepped_as_by_torch(settings):
             optimisers[row].param_groups[0]["lr"] = float(rates[row])
             optimisers[row].step()
     torch.testing.assert_close(values, torch.stack([row.detach() for row in theirs]), atol=5e-6, rtol=1e-5)
+
+
+def test_dev_is_predicted_in_no_more_than_two_batches_of_each_training(data, monkeypatch):
+    """Else a smaller --at-once would not make the prediction of dev fit a memory that it has exhausted."""
+    some = [(seed, training(data, seed, batch_size=4)) for seed in range(2)]
+    stack = _Stack(some[0][1], torch.device("cpu"))
+    stack.take_in(some)
+    shapes = []
+
+    def run(values, fields, *rest, **named):
+        shapes.append(tuple(fields["lengths"].shape))
+        return {view: torch.rand(*shapes[-1], len(classes)) for view, classes in CLASSES.items()}
+
+    monkeypatch.setattr(stack, "_run", run)
+    stack._score_dev()
+    assert shapes == [(2, 8), (2, 8)]  # dev has 15 utterances

@@ -1,9 +1,12 @@
 """Predicting new speech in parts: sounds, statistics, the table by hand, encoders by identity."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 import repkit.workflows.predict.run as predicting
 from repkit.api import BadAudioError
@@ -32,6 +35,30 @@ def test_files_folders_and_arrays_become_sounds_once_each(tmp_path):
             collect(sounds, 16000)
 
 
+def test_a_file_is_called_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("in").mkdir()
+    Path("in/a.wav").write_bytes(b"x")
+    given = ["./in/a.wav", "in/a.wav", "./in", "in/../new.wav", "~/in/a.wav"]
+    found = collect(given, 16000)  # the second and third are the first again, the last by its whole path
+    assert [one.name for one in found] == ["./in/a.wav", "in/../new.wav", "~/in/a.wav"]
+    assert found[2].source == tmp_path / "in" / "a.wav"
+    assert [one.name for one in collect("./in/", 16000)] == ["./in/a.wav"]
+
+
+def test_one_or_several_in_whatever_holds_them(tmp_path):
+    sound, path = tone(), tmp_path / "a.wav"
+    series = pd.Series(sound, index=range(5, 5 + len(sound)))
+    for one in (sound, torch.from_numpy(sound), series, [sound], [sound.tolist()]):
+        (found,) = collect(one, 16000.0)
+        np.testing.assert_array_equal(found.read(None), sound)
+    for several in (np.stack([sound, sound / 2]), torch.from_numpy(sound).repeat(2, 1), (sound for _ in range(2))):
+        assert [one.name for one in collect(several, 16000)] == ["sound_0", "sound_1"]
+    for names in (path, str(path), np.array([str(path)]), pd.Series([str(path)], index=[3]), (path,)):
+        assert [one.name for one in collect(names, 16000)] == [str(path)]
+
+
 def test_folders_are_searched_as_those_of_corpora_are(tmp_path, recwarn):
     for name in ("root", "elsewhere"):
         (tmp_path / name).mkdir()
@@ -56,6 +83,11 @@ def test_folders_are_searched_as_those_of_corpora_are(tmp_path, recwarn):
     [
         (np.zeros((100, 2), np.float32), r"sound 0: an array of shape \(100, 2\).*mean over its channels"),
         (np.zeros(100, np.int16), "divide 16-bit samples by 32768"),
+        (tone() * 32768, r"sound 0: samples beyond 100; expected .*full scale 1; divide .*32768"),
+        (0.25, "sound 0: got float; .*samples are given as an array"),
+        (b"RIFF", "sound 0: got bytes"),
+        ([[0.1, 0.2], [0.1]], "sound 0: got list, of which numpy makes no array"),
+        (torch.zeros(100, dtype=torch.bfloat16), r"sound 0: got Tensor, .*float\(\)\.cpu\(\)"),
     ],
 )
 def test_arrays_that_are_no_mono_waveform_are_refused(array, said):
@@ -63,9 +95,16 @@ def test_arrays_that_are_no_mono_waveform_are_refused(array, said):
         collect([array], 16000)
 
 
-def test_a_sample_rate_is_a_rate():
+@pytest.mark.parametrize("given", [b"a.wav", {"a.wav": 1}, 7, None, np.zeros((100, 2))])
+def test_what_holds_no_sounds_is_refused(given):
+    with pytest.raises(UsageError, match=r"^sounds: (got (bytes|dict|int|NoneType);|an array of shape \(100, 2\))"):
+        collect(given, 16000)
+
+
+@pytest.mark.parametrize("rate", [0, 16000.5, "16000", None, float("inf")])
+def test_a_sample_rate_is_a_rate(rate):
     with pytest.raises(UsageError, match="sample_rate"):
-        collect([tone()], 0)
+        collect([tone()], rate)
 
 
 def test_an_array_is_heard_as_it_is():
@@ -113,6 +152,40 @@ def test_what_models_and_encoders_hear_is_cut_apart():
     assert np.array_equal(
         made.frames[0], made.frames[0].astype(np.float16)
     )  # as the cache has rounded those of training
+
+
+class Stages(Widths):
+    """An encoder of two stages that says whether each ran in bfloat16."""
+
+    def frames(self, waveform):
+        return np.full((1, 1), torch.is_autocast_enabled("cpu"), np.float32)
+
+    def encode_frames(self, frames):
+        return [np.append(one[0], np.float32(torch.is_autocast_enabled("cpu"))) for one in frames]
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", [0, 1]), ("fp32", [0, 0])])
+def test_frames_are_of_full_precision_as_embed_makes_them(precision, expected):
+    frontend, table = frontend_table("log_mel", {"bands": 8})
+    part = Part(Stages(), "float32", 0.5, precision)
+    made = prepare(collect([tone()], 16000), frontend, table["dtype"], 0.5, [part])
+    assert made.vectors.tolist() == [expected]
+
+
+def test_one_seed_fold_or_encoder_needs_no_list(monkeypatch, tmp_path):
+    asked = []
+
+    def apply(run, sounds, choice, sample_rate):
+        asked.append((choice.seeds, choice.folds, choice.encoders))
+        return predicting.Predictions(pd.DataFrame(), "c", 1, (), {})
+
+    monkeypatch.setattr(predicting, "apply_run", apply)
+    for encoder in ("functionals", tmp_path, Widths()):
+        predicting.predict("r", "a.wav", seeds=np.int64(3), folds="group_1", encoders=encoder)
+        predicting.predict("r", "a.wav", seeds=[3], folds=("group_1",), encoders=[encoder])
+        assert asked[-1] == asked[-2] == ((3,), ("group_1",), (encoder,))
+    predicting.predict("r", "a.wav")
+    assert asked[-1] == ((), (), ())
 
 
 def test_statistics_of_one_speaker_by_hand():

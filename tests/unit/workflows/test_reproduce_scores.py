@@ -10,6 +10,7 @@ from repkit.errors import DataError
 from repkit.evaluation.intervals import bootstrap, count_by_speaker
 from repkit.evaluation.predictions import prediction_table, write_predictions
 from repkit.evaluation.results import compute_results
+from repkit.workflows.reproduce.run import _where
 from repkit.workflows.reproduce.scores import RunScores
 
 CLASSES = ("anger", "sadness", "neutral")
@@ -150,6 +151,25 @@ def test_a_mean_over_corpora_draws_speakers_within_each(make_run):
     assert both.folds == {"one/x": one.folds["x"], "two/x": two.folds["x"]}
     assert both.high - both.low < max(one.high - one.low, two.high - two.low)
     assert (one.n_utterances, both.n_utterances, both.n_speakers, both.n_used) == (18, 36, 6, 36)
+
+
+def test_a_corpus_of_one_speaker_does_not_deny_the_interval_of_a_mean(make_run):
+    run = make_run(
+        {"x": ["s1", *(f"t{n}" for n in range(2, 8))]}, half, corpus_of=lambda s: {"s": "one", "t": "two"}[s[0]]
+    )
+    found = RunScores(run).measure("BL", ["one", "two"])
+    assert found.low < found.value < found.high
+    assert found.note == (
+        "optimistic: 2 of 2 corpora have fewer than 8 speakers, 1 of them one, whose spread is not in the interval"
+    )
+
+
+@pytest.mark.parametrize(
+    ("published", "decimals", "said"),
+    [(50.0, 1, "inside"), (49.96, 1, "inside"), (49.9, 1, "outside"), (49.96, 2, "outside"), (55.05, 1, "inside"), (55.1, 1, "outside")],
+)  # fmt: skip
+def test_a_printed_number_stands_for_all_that_rounds_to_it(published, decimals, said):
+    assert _where(published, decimals, 50.0, 55.0) == said
 
 
 def test_one_speaker_gives_no_interval(make_run):

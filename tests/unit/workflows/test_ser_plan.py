@@ -1,5 +1,8 @@
 """What is decided before training: protocol id, signature, conditions, refusals."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -58,6 +61,36 @@ def test_the_protocol_id_holds_what_makes_scores_comparable_and_nothing_else(cor
     }
     assert base not in changed
     assert len(changed) == 6
+
+
+def test_what_a_phase_sets_is_flagged_and_in_the_protocol_id_as_if_the_recipe_had_set_it(corpus):
+    base, whole = plan(corpus), plan(corpus, "training.class_weights=balanced_all")
+    counted = [flag for flag in whole.flags if "label counts of all utterances" in flag]
+    assert len(counted) == 1
+    first, last = {"name": "one"}, {"name": "two", "training": {"class_weights": "balanced_all"}}
+    found = plan(corpus, phases=[first, last])
+    assert set(counted) <= set(found.flags)
+    assert found.protocol["id"] == whole.protocol["id"] != base.protocol["id"]
+    # the recipe's own is not used where every phase has another
+    plain = {"name": "one", "training": {"class_weights": "none"}}
+    assert plan(corpus, "training.class_weights=balanced_all", phases=[plain]).protocol["id"] == base.protocol["id"]
+    chosen = plan(corpus, phases=[first, {"name": "two", "training": {"select_by": "last"}}]).protocol
+    assert chosen["parts"]["selection_of"] == {"BL": "dev.uar, last"}
+    assert plan(corpus, phases=[first, {"name": "two"}]).protocol["id"] == base.protocol["id"]
+
+
+def test_speakers_of_one_class_are_flagged_where_statistics_are_by_speaker(corpus):
+    listed = [replace(u, emotion="anger") if u.speaker.endswith("0") else u for u in corpus.utterances()]
+    speakers = {u.speaker for u in listed}
+    one = SimpleNamespace(name=corpus.name, utterances=lambda: listed, fingerprint=corpus.fingerprint)
+    n = sum(name.endswith("0") for name in speakers)
+    assert 0 < n < len(speakers)
+    flags = [
+        [flag for flag in plan(one, f"normalisation.mode={mode}").flags if "single class" in flag]
+        for mode in ("global_train", "per_speaker")
+    ]
+    assert flags[0] == []
+    assert flags[1][0].startswith(f"{n} of {len(speakers)} speakers have a single class")
 
 
 def test_the_signature_changes_with_the_training_but_not_with_places(corpus, tmp_path):

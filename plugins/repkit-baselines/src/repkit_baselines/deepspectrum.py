@@ -64,7 +64,7 @@ class DeepSpectrumEncoder:
             revision: of the hub's repository.
             seed: of random weights.
             batch_size: pictures at once; changes no result.
-            device: ``"auto"``, ``"cpu"``, ``"cuda"``.
+            device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         """
 
         weights: str = Field(description="timm/vgg16.tv_in1k, or a .safetensors file, or random")
@@ -82,9 +82,7 @@ class DeepSpectrumEncoder:
                 "pip install './plugins/repkit-baselines[deepspectrum]'"
             )
         self.config = config
-        self._device = torch.device(
-            config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        self._device = _device(config.device)
         self._weights_sha256: str | None = None
         if config.weights == "random":
             self.architecture = config.architecture
@@ -110,7 +108,7 @@ class DeepSpectrumEncoder:
         for start in range(0, len(good), self.config.batch_size):
             chosen = good[start : start + self.config.batch_size]
             pictures = torch.stack([self._input(picture(spectrograms[row])) for row in chosen])
-            # full precision, so that a graphics card changes nothing that counts
+            # convolutions in float32, not TF32, so that a GPU changes nothing that counts
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 vectors = self.model(pictures.to(self._device)).float().cpu().numpy()
             for row, vector in zip(chosen, vectors, strict=True):
@@ -188,6 +186,20 @@ def picture(spectrogram: np.ndarray) -> np.ndarray:
     columns = (middle * spectrogram.shape[1]).astype(int)
     colours = matplotlib.colormaps["magma"](level[rows][:, columns])[..., :3]
     return np.rint(colours * 255).astype(np.uint8)
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of a name, seen to be there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter by a torch without CUDA
+        told = str(error).partition("\n")[0]
+        raise api.UsageError(
+            f"encoder deepspectrum: device {name!r}: {told}; auto, cpu, or a device that torch finds here, such as cuda, was "
+            "expected; use device=auto, or look at the environment variable CUDA_VISIBLE_DEVICES"
+        ) from error
 
 
 def _height(hertz: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+import joblib
 import numpy as np
 from pydantic import Field, field_validator
 
@@ -119,7 +120,7 @@ class OpensmileEncoder:
             "sample_rate": SAMPLE_RATE,
         }
         try:
-            self._workers = SmileWorkers(settings, config.n_workers or _cores())
+            self._workers = SmileWorkers(settings, config.n_workers or joblib.cpu_count())
         except WorkerError as error:
             raise api.UsageError(
                 f"encoder {self.name}: openSMILE cannot be started with data level {self._sink!r} ({error}); expected a "
@@ -186,10 +187,6 @@ class OpensmileEncoder:
 def _sixteen_bit(sound: np.ndarray) -> np.ndarray:
     """Return int16; full scale 1 is 32768, so that what was decoded from 16 bit comes out as it was in the file."""
     return np.clip(np.rint(np.asarray(sound, np.float64) * 32768), -32768, 32767).astype(np.int16)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checksum(config: Path) -> str:

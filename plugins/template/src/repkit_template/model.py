@@ -24,14 +24,14 @@ class StatisticsPooling(nn.Module):
         self.heads = nn.ModuleDict({view: nn.Linear(config.hidden, len(c)) for view, c in task.views.items()})
 
     def forward(self, batch: api.Batch) -> api.Outputs:
-        """Return logits (B, C) of every view, and the hidden layer (B, H) that all of them read."""
+        """Return logits (B, C) of every view and the layer (B, H) they read, in float32 also where bf16 is trained."""
         real, n = batch.mask[..., None], batch.lengths[:, None]  # padded frames must count nothing
         mean = (batch.frames * real).sum(1) / n  # (B, F)
         variance = ((batch.frames - mean[:, None]).square() * real).sum(1) / n
         parts = [mean, (variance + 1e-5).sqrt()] + ([] if batch.vectors is None else [batch.vectors])
         shared = torch.relu(self.hidden(torch.cat(parts, dim=1)))
         dropped = self.dropout(shared)
-        return api.Outputs({view: head(dropped) for view, head in self.heads.items()}, shared)
+        return api.Outputs({view: head(dropped).float() for view, head in self.heads.items()}, shared.float())
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return every parameter once, by what it is for."""
