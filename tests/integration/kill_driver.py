@@ -126,8 +126,8 @@ def stage_one(folder, toy, encoder, options):
     """Kill and interrupt pretrain-ae and embed."""
     preload("accelerate", "torch.utils.tensorboard", "transformers.conversion_mapping")
     preload("repkit.stage_one.gru_autoencoder", "repkit.workflows.embed", "repkit.workflows.pretrain_ae")
-    slow_down("repkit.stage_one.train", "save_checkpoint", 0.1)
-    slow_down("repkit.store.writer.StoreWriter", "add", 0.08)
+    slow_down("repkit.stage_one.train", "save_checkpoint", 0.05)
+    slow_down("repkit.store.writer.StoreWriter", "add", 0.04)
     os.environ["REPKIT_CACHE"] = str(folder / "cache")
     text = folder / "text"
     corpus = ["--corpus", f"toy={toy}"]
@@ -141,7 +141,7 @@ def stage_one(folder, toy, encoder, options):
 
     assert pretrain(folder / "ae-whole") == 0, text.read_text()
     out = folder / "ae-killed"
-    for number in [signal.SIGKILL] * 4 + [signal.SIGINT]:
+    for number in [signal.SIGKILL, signal.SIGINT]:
         before = newest()
         end = pretrain(out, number, lambda before=before: newest() != before, draw.uniform(0, 0.1))
         status = json.loads((out / "status.json").read_text())
@@ -153,7 +153,7 @@ def stage_one(folder, toy, encoder, options):
 
     assert embed(folder / "emb-whole") == 0, text.read_text()
     out = folder / "emb-killed"
-    for number in [signal.SIGKILL] * 3 + [signal.SIGTERM]:  # as batch systems end a job
+    for number in [signal.SIGKILL, signal.SIGTERM]:  # the latter as batch systems end a job
         end = embed(
             out,
             number,
