@@ -60,31 +60,20 @@ class RecurrentStack(nn.Module):
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             state = None if states is None else states[i]
-            run = self._run_in_float32 if autocast and x.device.type != "cpu" else self._run
-            y, final = run(layer, x, state, lengths, with_finals, low)
+            if autocast and x.device.type != "cpu":
+                # autocast has a GPU's recurrent layers in float16 whatever type it was given; the gradients of the losses here
+                # are smaller than float16's smallest numbers, and nothing scales them
+                with torch.autocast(x.device.type, enabled=False):
+                    initial = None if state is None else state.float()
+                    y, final = self._run(layer, x.float(), initial, lengths, with_finals, torch.float32)
+            else:
+                y, final = self._run(layer, x, state, lengths, with_finals, low)
             if with_finals:
                 finals.append(final)
             keep = (1 - self.dropout) ** (1 if i == last else 2)
             x = dropout(y, 1 - keep, self.training, low) if i < last or drop_output else y
             outputs.append(x if i == last else y)
         return outputs, finals
-
-    def _run_in_float32(
-        self,
-        layer: nn.Module,
-        x: Tensor,
-        state: Tensor | None,
-        lengths: Tensor | None,
-        with_final: bool,
-        low: torch.dtype,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Run a layer on a GPU as if there were no autocast, which has cuDNN's layers in float16 whatever type it was given.
-
-        The gradients of the losses here are smaller than float16's smallest numbers, and nothing scales them.
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            initial = None if state is None else state.float()
-            return self._run(layer, x.float(), initial, lengths, with_final, torch.float32)
 
     def _run(
         self,
