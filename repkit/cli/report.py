@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from repkit.cli.shared import check_out, console
+from repkit.errors import UsageError
 from repkit.runs.find import find_runs
 
 app = typer.Typer(add_completion=False)
@@ -46,6 +48,11 @@ def report(
         write_text_atomic(out, comparison_file(runs, out, view))
         typer.echo(out)
     elif len(runs) == 1 and view is None:
+        if not os.access(runs[0], os.W_OK):
+            raise UsageError(
+                f"{runs[0]}: cannot be written to; a run whose report.md can be written was expected; copy the run, or give --view "
+                "VIEW, which prints a table and writes nothing"
+            )
         typer.echo(render(runs[0]))
     else:
         typer.echo(compare_runs(runs, view=view))

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from repkit.cli import main
@@ -54,3 +56,11 @@ def test_runs_that_predict_no_emotion_are_compared_by_what_they_predict(fabricat
         main()
     assert ended.value.code == 0
     assert "Without a row, for want of predictions of emotion: `one`" in capsys.readouterr().out
+    # a run of somebody else, or on a disk that may only be read: nothing can be written, but a table printed
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    for more, code, told in (((), 2, "cannot be written to"), (("--view", "arousal"), 0, "UAR of arousal in percent")):
+        monkeypatch.setattr("sys.argv", ["repkit", "report", str(one), *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert (ended.value.code, told in shown.out + shown.err) == (code, True), shown
